@@ -1,0 +1,72 @@
+# What people do with Plantline on a control node. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+# The inventory that site, verify, quality, … work on, and real machine data to use in place of the simulator.
+INVENTORY ?= inventories/demo
+DATA ?=
+PYTHON ?= python3
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help prerequisites venv depot hosts down site verify demo quality test unit live lint lock
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: venv depot  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
+	python tools/demo.py --inventory $(INVENTORY) $(if $(DATA),--data $(DATA))
+
+down:  ## remove all that demo made: hosts, network, volume, keys
+	@if [ -x $(BIN)/python ]; then python tools/hosts.py down $(INVENTORY); fi
+
+prerequisites:  ## Debian packages the control node lacks
+	@tools/prerequisites.sh
+
+# pip's wheel of the lock is checked by hash; the project itself is linked, not copied.
+venv: .venv/.complete  ## the control node's Python environment
+.venv/.complete: requirements.txt pyproject.toml | prerequisites
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+depot: venv  ## fetch every artifact once; needs the network only for what is missing
+	python tools/depot.py fill
+
+hosts: venv depot  ## only the test hosts
+	python tools/hosts.py up $(INVENTORY)
+
+site: venv depot  ## ansible-playbook site.yml on INVENTORY
+	ansible-playbook site.yml -i $(INVENTORY)
+
+verify: venv  ## ask the running plant what a client would see
+	ansible-playbook playbooks/verify.yml -i $(INVENTORY)
+
+quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka and Flink
+	@test -n "$(DATA)" || { echo "make quality needs DATA=<folder that holds skab/data>"; exit 2; }
+	python -m flink_jobs.tools.quality --data $(DATA) --config out/client.conf \
+	  --plant $(INVENTORY)/group_vars/all/plant.yml --out out/quality.json
+
+test: venv depot lint  ## every test: linters, units, then the live ones on a plant of their own
+	pytest tests
+
+unit: venv  ## the tests that need no hosts
+	pytest tests/unit
+
+lint: venv  ## ansible-lint (production), yamllint, ruff, mypy: no skips
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint .
+	ansible-lint
+
+lock: venv  ## make the locks again after a change of requirements.in
+	uv pip compile -q --generate-hashes --python-version 3.11 --no-header requirements.in -o requirements.txt
+	uv pip compile -q --generate-hashes --python-version 3.11 --no-header \
+	  --no-emit-package apache-flink-libraries flink_jobs/requirements.in -o flink_jobs/requirements.txt

@@ -1,0 +1,93 @@
+"""The job `anomaly` of one machine type: where Flink is assembled.
+
+    flink run -d -py anomaly.py --config /etc/plantline/jobs/plantline-anomaly-pump.config.json
+
+The path is SQL (anomaly.sql.j2); Python sees whole windows in Arrow batches, and the
+first readings of a machine once, when it is commissioned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
+from pyflink.table.udf import udf
+
+from flink_jobs.jobs import anomaly_sql
+from flink_jobs.jobs.anomaly_udfs import Reference, Score, is_number
+from flink_jobs.model import Detector
+
+
+def assemble(config: Mapping[str, Any]) -> StatementSet:
+    """The job's statements in a table environment of their own."""
+    environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
+    options = {
+        "pipeline.name": config["job_name"],
+        # Window bounds are computed in session time; everything of ours is UTC.
+        "table.local-time-zone": "UTC",
+        "table.exec.source.idle-timeout": f"{round(config['idle_timeout_s'] * 1000)} ms",
+        # Local and global aggregation would make the order in a window depend on timing.
+        "table.optimizer.agg-phase-strategy": "ONE_PHASE",
+    }
+    for key, value in options.items():
+        environment.get_config().set(key, value)
+
+    model_file = Path(config["model_file"])
+    detector = Detector.load(model_file)
+    channels = anomaly_sql.channel_names(config)
+    if list(detector.channels) != channels:
+        raise SystemExit(
+            f"{model_file}: the model knows the channels {list(detector.channels)}, machine type "
+            f"{config['machine_type']!r} has {channels}; train it again"
+        )
+    columns = anomaly_sql.score_columns(config)
+    environment.create_temporary_function(
+        "reference",
+        udf(
+            Reference(config["commissioning_readings"], config["window_s"], config["slide_s"]),
+            result_type=DataTypes.ARRAY(DataTypes.DOUBLE()),
+        ),
+    )
+    environment.create_temporary_function(
+        "score",
+        udf(
+            Score(str(model_file), columns, config["machines_file"]),
+            result_type=DataTypes.ROW(
+                [
+                    DataTypes.FIELD(
+                        column,
+                        DataTypes.DOUBLE() if is_number(column) else DataTypes.STRING(),
+                    )
+                    for column in columns
+                ]
+            ),
+            func_type="pandas",
+        ),
+    )
+    inserts = environment.create_statement_set()
+    for statement in anomaly_sql.statements(config, detector.name, detector.version):
+        if statement.startswith("INSERT"):
+            inserts.add_insert_sql(statement)
+        else:
+            environment.execute_sql(statement)
+    return inserts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the job's configuration, JSON")
+    parser.add_argument("--explain", action="store_true", help="print the plan, run nothing")
+    arguments = parser.parse_args()
+    statements = assemble(json.loads(arguments.config.read_text(encoding="utf-8")))
+    if arguments.explain:
+        print(statements.explain())
+    else:
+        statements.execute()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Sends time-ordered readings: paced, guarded, with event time kept moving.
+
+Event time of a topic only moves forward, so data that lies behind it is late whatever one does.
+`event_time` finds where a topic stands and `free_start` where the next run can begin.
+
+Nothing is sent further ahead of the wall clock than the plant model allows a machine's clock to be
+(such readings would be dead letters): a stream that gets there waits for the wall clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from flink_jobs import contracts
+from flink_jobs.plant import MachineType
+from flink_jobs.tools.cli import Progress, shown_time
+from flink_jobs.tools.kafka import (
+    ANY,
+    Config,
+    Publisher,
+    ToolError,
+    partition_counts,
+    partition_of,
+    read_all,
+)
+
+# (ts, topic, key, value), by time
+Item = tuple[int, str, bytes, bytes]
+
+_STEP_S = 0.05
+_WAIT_S = 0.25
+_DAY_MS = 86_400_000
+# How much of max_clock_ahead is used: the brokers' clocks are not quite ours.
+_AHEAD_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One telemetry topic during one run; `idle` are its partitions without a machine of the run.
+
+    The run speaks for idle partitions too: readings of `_clock` follow its event time there, so
+    that they do not hold the windows of the others back until idle_timeout.
+    """
+
+    kind: MachineType
+    topic: str
+    partitions: int
+    idle: tuple[int, ...]
+
+
+def lanes(config: Config, machines: dict[str, MachineType]) -> dict[str, Lane]:
+    """A run's lanes by topic, from {machine_id: type}. Raises ToolError for a missing topic."""
+    kinds = {contracts.telemetry_topic(kind.name): kind for kind in machines.values()}
+    result = {}
+    for topic, count in partition_counts(config, sorted(kinds)).items():
+        kind = kinds[topic]
+        used = {
+            partition_of(machine_id.encode(), count)
+            for machine_id, its_kind in machines.items()
+            if its_kind.name == kind.name
+        }
+        idle = tuple(p for p in range(count) if p not in used)
+        result[topic] = Lane(kind, topic, count, idle)
+    return result
+
+
+def event_time(config: Config, kind: MachineType) -> int | None:
+    """The newest ts on a type's telemetry topic that can have moved event time; None if empty.
+
+    Reads the whole topic: the end alone would not do after a replay of older data.
+    """
+    topic = contracts.telemetry_topic(kind.name)
+    progress = Progress(f"event time of {topic}: readings looked at")
+    ahead_ms = int(kind.max_clock_ahead_s * 1000)
+    newest: int | None = None
+    for count, message in enumerate(read_all(config, topic)):
+        ts = _ts(message.value())
+        if ts is not None and (newest is None or ts > newest):
+            appended = message.timestamp()[1]
+            if ts <= appended + ahead_ms:
+                newest = ts
+        progress.show(count)
+    return newest
+
+
+def free_start(newest: int | None, kind: MachineType, earliest: int) -> int:
+    """Where a run can begin without being late: on a window boundary behind `newest`.
+
+    It is not before the window that holds `earliest`. On the boundary a run's windows cut its data
+    the same way each time.
+    """
+    window_ms = kind.window_s * 1000
+    behind = earliest if newest is None else max(newest + window_ms, earliest)
+    return behind // window_ms * window_ms
+
+
+def close_ts(last: int, kind: MachineType) -> int:
+    """The ts of `_clock` that moves the watermark past every window holding a reading at `last`."""
+    return last + int((kind.window_s + kind.max_disorder_s + 1) * 1000)
+
+
+def clock_reading(ts: int) -> bytes:
+    """A reading of the reserved machine `_clock`."""
+    return contracts.encode_reading(contracts.Reading(contracts.CLOCK, ts, {}))
+
+
+def register(config: Config, publisher: Publisher, machines: Iterable[dict[str, Any]]) -> int:
+    """Send the registrations that topic `machines` does not hold yet; returns how many.
+
+    A machine known since later than its `valid_from` here is registered again.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for message in read_all(config, contracts.MACHINES):
+        record = orjson.loads(message.value() or b"{}")
+        known[record["machine_id"]] = record
+    sent = 0
+    for machine in machines:
+        machine_id = machine["machine_id"]
+        before = known.get(machine_id, {})
+        if before.get("valid_from", machine["valid_from"] + 1) <= machine["valid_from"] and (
+            before | {"valid_from": machine["valid_from"]} == machine
+        ):
+            continue
+        publisher.send(contracts.MACHINES, machine_id.encode(), orjson.dumps(machine))
+        sent += 1
+    return sent
+
+
+class Stream:
+    """Sends items by time at `speed` times real time, or flat out where `speed` is None."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        lanes: dict[str, Lane],
+        speed: float | None,
+        progress: Progress,
+    ) -> None:
+        self.readings = 0
+        self.last: dict[str, int] = {}
+        self._publisher = publisher
+        self._lanes = lanes
+        self._speed = speed
+        self._progress = progress
+        self._ahead_ms = int(min(lane.kind.max_clock_ahead_s for lane in lanes.values()) * 1000)
+        self._tick_ms = min(max(lane.kind.slide_s * 100, 1000) for lane in lanes.values())
+        self._next_tick = 0
+        self._begin: tuple[float, int] | None = None
+
+    def send(self, items: Iterable[Item]) -> None:
+        """Send all items. An interrupt ends it early; what was queued is still delivered."""
+        publish, last = self._publisher.send, self.last
+        stop = 0
+        try:
+            for ts, topic, key, value in items:
+                if ts >= stop:
+                    stop = self._reach(ts)
+                publish(topic, key, value, ANY)
+                last[topic] = ts
+                self.readings += 1
+        except KeyboardInterrupt:
+            self._progress.show(self.readings, "interrupted", last=True)
+            return
+        self._progress.show(self.readings, last=True)
+
+    def close(self) -> None:
+        """Move event time past the last window on every partition."""
+        for topic, lane in self._lanes.items():
+            if topic not in self.last:
+                continue
+            ts = close_ts(self.last[topic], lane.kind)
+            self._wait_for_wall_clock(ts)
+            for partition in range(lane.partitions):
+                self._publisher.send(topic, contracts.CLOCK.encode(), clock_reading(ts), partition)
+
+    def _reach(self, ts: int) -> int:
+        """Wait until `ts` is due, tick idle partitions; returns the ts at which to call again."""
+        if self._begin is None:
+            self._begin = (time.monotonic(), ts)
+        step_ms = self._tick_ms
+        if self._speed is not None:
+            wall, first = self._begin
+            self._sleep_until(wall + (ts - first) / 1000 / self._speed)
+            step_ms = min(step_ms, max(1, int(self._speed * _STEP_S * 1000)))
+        self._wait_for_wall_clock(ts)
+        if ts >= self._next_tick:
+            self._next_tick = ts + self._tick_ms
+            for lane in self._lanes.values():
+                for partition in lane.idle:
+                    self._publisher.send(
+                        lane.topic, contracts.CLOCK.encode(), clock_reading(ts), partition
+                    )
+        self._progress.show(self.readings, f"at {shown_time(ts)}")
+        return ts + step_ms
+
+    def _sleep_until(self, due: float) -> None:
+        while (remaining := due - time.monotonic()) > 0:
+            self._publisher.poll()
+            self._progress.show(self.readings)
+            time.sleep(min(remaining, _WAIT_S))
+
+    def _wait_for_wall_clock(self, ts: int) -> None:
+        allowed = ts - int(self._ahead_ms * _AHEAD_SHARE)
+        now = time.time() * 1000
+        if allowed > now + _DAY_MS:
+            raise ToolError(f"the data reaches {shown_time(ts)}, which is in the future")
+        while (remaining := allowed / 1000 - time.time()) > 0:
+            self._publisher.poll()
+            self._progress.show(self.readings, f"waiting {remaining:.0f} s for the wall clock")
+            time.sleep(min(remaining, _WAIT_S))
+
+
+def _ts(raw: bytes | None) -> int | None:
+    try:
+        ts = orjson.loads(raw or b"")["ts"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ts if type(ts) is int else None

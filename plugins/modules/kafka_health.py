@@ -1,0 +1,184 @@
+"""Waits until a Kafka cluster works, or until one of its nodes may be restarted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kafka_client import NotAnsweringError, poll, read_cluster
+from ansible.module_utils.kafka_roller import (
+    Cluster,
+    listed,
+    restart_blockers,
+    restart_costs,
+    restart_order,
+    shortcomings,
+)
+
+DOCUMENTATION = r"""
+module: kafka_health
+short_description: Waits until a Kafka cluster works, or until a node may be restarted
+description:
+  - Asks the cluster itself, through any of its brokers, until the condition holds.
+  - The rules are written in C(plugins/module_utils/kafka_roller.py).
+  - Changes nothing. In check mode it looks once and never fails.
+options:
+  until:
+    description:
+      - >-
+        C(working) means that the quorum has a leader, I(brokers) are registered and
+        I(controllers) follow the leader.
+      - C(replicated) means C(working), and no partition of the cluster misses a replica.
+      - C(restartable) means that I(node) may be restarted now.
+    type: str
+    required: true
+    choices: [working, replicated, restartable]
+  bootstrap_servers:
+    description: Brokers to ask, C(host:port) separated by commas.
+    type: str
+    required: true
+  node_ids:
+    description: Node id of each Kafka host, by host name.
+    type: dict
+    required: true
+  brokers:
+    description: Hosts that must be registered as brokers.
+    type: list
+    elements: str
+    default: []
+  controllers:
+    description: Hosts that must follow the leader as controllers, or be it.
+    type: list
+    elements: str
+    default: []
+  node:
+    description: The host to be restarted.
+    type: str
+  stale:
+    description: Hosts to put in the order of their restarts.
+    type: list
+    elements: str
+    default: []
+  timeout_s:
+    description: Longest time to wait, in seconds.
+    type: int
+    required: true
+author: Plantline
+"""
+
+EXAMPLES = r"""
+- name: Wait until Kafka works
+  kafka_health:
+    until: working
+    bootstrap_servers: node1:9092,node2:9092
+    node_ids: {node1: 1, node2: 2}
+    brokers: [node1, node2]
+    controllers: [node1]
+    timeout_s: 120
+"""
+
+RETURN = r"""
+fulfilled:
+  description: Whether the condition holds; false only in check mode.
+  type: bool
+  returned: always
+leader:
+  description: Host of the active controller.
+  type: str
+  returned: when the cluster answered
+restart_order:
+  description: The hosts of I(stale) in the order in which to restart them.
+  type: list
+  elements: str
+  returned: always
+"""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "until": {
+                "type": "str",
+                "required": True,
+                "choices": ["working", "replicated", "restartable"],
+            },
+            "bootstrap_servers": {"type": "str", "required": True},
+            "node_ids": {"type": "dict", "required": True},
+            "brokers": {"type": "list", "elements": "str", "default": []},
+            "controllers": {"type": "list", "elements": "str", "default": []},
+            "node": {"type": "str"},
+            "stale": {"type": "list", "elements": "str", "default": []},
+            "timeout_s": {"type": "int", "required": True},
+        },
+        required_if=[("until", "restartable", ["node"])],
+        supports_check_mode=True,
+    )
+    params: dict[str, Any] = module.params
+    ids = {host: int(node) for host, node in params["node_ids"].items()}
+    names = {node: host for host, node in ids.items()}
+    latest: tuple[Cluster | None, list[str]] = (None, [])
+
+    def lacking(cluster: Cluster) -> list[str]:
+        problems: list[str]
+        if params["until"] == "restartable":
+            problems = restart_blockers(cluster, ids[params["node"]], names)
+            return problems
+        problems = shortcomings(
+            cluster,
+            [ids[host] for host in params["brokers"]],
+            [ids[host] for host in params["controllers"]],
+            names,
+            replicated=params["until"] == "replicated",
+        )
+        return problems
+
+    def attempt() -> Cluster | None:
+        nonlocal latest
+        try:
+            cluster = read_cluster(params["bootstrap_servers"])
+        except NotAnsweringError as error:
+            latest = (None, [str(error)])
+            return None
+        latest = (cluster, lacking(cluster))
+        return None if latest[1] else cluster
+
+    fulfilled = poll(attempt, 0 if module.check_mode else params["timeout_s"]) is not None
+    cluster, problems = latest
+    if not fulfilled and not module.check_mode:
+        module.fail_json(msg=_failure(params, problems))
+    if cluster and params["until"] == "restartable":
+        costs = restart_costs(cluster, ids[params["node"]])
+        if costs:
+            module.warn(
+                f"while {params['node']} restarts, producers with acks=all wait for "
+                f"{len(costs)} partition(s) without a replica to spare: {listed(costs)}"
+            )
+    module.exit_json(
+        changed=False,
+        fulfilled=fulfilled,
+        leader=names.get(cluster.leader) if cluster and cluster.leader is not None else None,
+        restart_order=[
+            names[node] for node in restart_order(cluster, (ids[host] for host in params["stale"]))
+        ]
+        if cluster
+        else sorted(params["stale"]),
+    )
+
+
+def _failure(params: dict[str, Any], problems: list[str]) -> str:
+    waited = f"after {params['timeout_s']} s: {'; '.join(problems)}."
+    if params["until"] == "restartable":
+        return (
+            f"{params['node']} was not restarted, because this was still so {waited} Bring the "
+            "named hosts back (`journalctl -u kafka` there says what is wrong) and run again; "
+            "restarts go on where they stopped"
+        )
+    return (
+        f"Kafka does not work yet {waited} Look at `journalctl -u kafka` on the named hosts. If no "
+        "broker answers because of a setting that was wrong on all hosts, stop Kafka on all of "
+        "them and run again: stopped nodes start together, with the new settings"
+    )
+
+
+if __name__ == "__main__":
+    main()
