@@ -5,7 +5,8 @@ scatter of a window may stray from there while the machine is well. The last two
 (docs/model.md): a channel whose scatter shows inside each window has been sampled hundreds of times
 by the end of commissioning, one that drifts (a temperature) only a few times, whatever the number
 of readings. Its future lies further from its past, so its expected strays are stretched by the
-share of its variance that windows do not see.
+share of its variance that windows do not see. A machine is expected to stay where commissioning
+left it, give or take what it moved until then.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _MIN_BLOCKS = 4
 _TAIL = 0.01
 # A channel may be still for the whole of commissioning, but no sensor is exact to 0.1 %.
 _RELATIVE_SCALE = 1e-3
+# The last quarter of the readings tells where a machine is.
+_LATEST_PART = 4
 # A drift that hides all scatter would stretch without limit.
 _MAX_SLOW_SHARE = 0.97
 
@@ -47,10 +50,12 @@ def reference(
         return np.full(len(FIELDS) * values.shape[1], np.nan)
     means, stds, counts = np.split(windows, 3, axis=1)
 
-    location, scale = _moments(values)
+    middle, scale = _moments(values)
+    latest = mean_of_known(values[-max(1, len(values) // _LATEST_PART) :])
+    location = np.where(np.isfinite(latest), latest, middle)
     count = counts.mean(axis=0)
     enough = np.isfinite(means).sum(axis=0) >= _MIN_BLOCKS
-    stray = np.sqrt(mean_of_known((means - location) ** 2))
+    stray = np.sqrt(mean_of_known((means - middle) ** 2))
     std_location, std_stray = _moments(stds)
 
     # Independent readings alone make means of `count` readings differ by 1/count of the variance;
@@ -61,7 +66,8 @@ def reference(
     slow[telling] = ((stray[telling] / scale[telling]) ** 2 - chance) / (1 - chance)
     fast = 1 - np.clip(slow, 0, _MAX_SLOW_SHARE)
     scale = np.maximum(scale, _RELATIVE_SCALE * np.abs(location))
-    fields = np.stack([location, scale, stray / fast, std_location, std_stray / fast, count])
+    mean_stray = np.hypot(stray / fast, location - middle)
+    fields = np.stack([location, scale, mean_stray, std_location, std_stray / fast, count])
     fields[:, ~enough] = np.nan
     return fields.ravel()
 

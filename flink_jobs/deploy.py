@@ -80,8 +80,8 @@ class LateError(DeployError):
 class JobSpec:
     """One declared job.
 
-    ``inputs`` names the content that the job is made from besides what stands here, each by a
-    checksum (code, configuration, models). ``state_version`` names the form of the operators'
+    ``inputs`` is what the job is made from besides what stands here (code, configuration, models):
+    the content itself or its checksum, by part. ``state_version`` names the form of the operators'
     state: it has to change with whatever changes that form (SQL text, features), and with nothing
     else.
     """
@@ -149,7 +149,11 @@ class Outcome:
 
 
 def parse_declaration(text: str) -> Declaration:
-    """Read a declaration: ``{"checkpoints": path, "savepoints": path, "jobs": [...]}`` in JSON.
+    """Read a declaration.
+
+    It is JSON: ``checkpoints`` and ``savepoints`` (folders), ``inputs`` (what all jobs are made
+    from, name -> checksum), ``files`` (path -> checksum), ``config_dir``, and ``jobs``, whose
+    entries are those of role flink_jobs.
 
     Raises:
         DeployError: it is not one; the message names the job and what is wrong with it.
@@ -159,11 +163,11 @@ def parse_declaration(text: str) -> Declaration:
         declaration = Declaration(
             checkpoints=Path(document["checkpoints"]),
             savepoints=Path(document["savepoints"]),
-            jobs=tuple(_parse_job(entry) for entry in document["jobs"]),
+            jobs=tuple(_parse_job(entry, document) for entry in document["jobs"]),
         )
     except KeyError as missing:
         raise DeployError(f"the declaration has no {missing.args[0]!r}") from missing
-    except (TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
         raise DeployError(f"the declaration cannot be read: {error}") from error
     names = [spec.name for spec in declaration.jobs]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
@@ -171,18 +175,24 @@ def parse_declaration(text: str) -> Declaration:
     return declaration
 
 
-def _parse_job(entry: Mapping[str, Any]) -> JobSpec:
+def _parse_job(entry: Mapping[str, Any], document: Mapping[str, Any]) -> JobSpec:
     name = str(entry["name"])
+    args = [str(arg) for arg in entry.get("args", [])]
+    inputs = {str(part): str(checksum) for part, checksum in document["inputs"].items()}
     try:
+        if "config" in entry:
+            args = ["--config", f"{document['config_dir']}/{name}.config.json", *args]
+            inputs["config"] = json.dumps(entry["config"], sort_keys=True)
+        inputs["files"] = " ".join(document["files"][file] for file in entry.get("files", []))
         spec = JobSpec(
             name=name,
             module=str(entry["module"]),
-            args=tuple(str(arg) for arg in entry.get("args", [])),
+            args=tuple(args),
             parallelism=int(entry["parallelism"]),
             state=entry.get("state", "running"),
-            state_version=str(entry["state_version"]),
+            state_version=str(entry.get("state_version", "1")),
             flink_config={str(k): str(v) for k, v in entry.get("flink_config", {}).items()},
-            inputs={str(k): str(v) for k, v in entry.get("inputs", {}).items()},
+            inputs=inputs,
             healthy_within_s=float(entry.get("healthy_within_s", 180)),
         )
     except KeyError as missing:
@@ -194,7 +204,7 @@ def _parse_job(entry: Mapping[str, Any]) -> JobSpec:
     if spec.parallelism < 1:
         raise DeployError(f"job {name}: parallelism {spec.parallelism} is less than 1")
     # They become folder names and parts of one `key:value,key:value` option.
-    for word in (name, spec.state_version, *spec.inputs):
+    for word in (name, spec.state_version, *inputs):
         if not _WORD.fullmatch(word):
             raise DeployError(f"job {name}: {word!r} has other signs than letters, digits, . _ -")
     return spec

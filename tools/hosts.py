@@ -119,10 +119,9 @@ def parse_inventory(name: str, listing: str) -> Fleet:
             + ", ".join(sorted(map(str, networks)))
         )
     network = networks.pop()
-    if any(host.address in (network[0], network[1], network[-1]) for host in hosts):
-        raise HostsError(
-            f"inventory {name}: {network[0]}, {network[1]} and {network[-1]} are taken"
-        )
+    taken = (network[0], network[1], network[-1])
+    if any(host.address in taken for host in hosts):
+        raise HostsError(f"inventory {name}: no host may have {', '.join(map(str, taken))}")
     if len({host.address for host in hosts}) < len(hosts):
         raise HostsError(f"inventory {name}: two hosts have the same address")
     return Fleet(name, tuple(hosts), network)

@@ -55,7 +55,7 @@ def assemble(config: Mapping[str, Any]) -> StatementSet:
     environment.create_temporary_function(
         "score",
         udf(
-            Score(str(model_file), columns, config["machines_file"]),
+            Score(model_file.read_bytes(), columns, config["machines_file"]),
             result_type=DataTypes.ROW(
                 [
                     DataTypes.FIELD(

@@ -1,4 +1,4 @@
-"""The two functions the anomaly job's SQL calls. All arithmetic is in the plain modules."""
+"""The two functions that the anomaly job's SQL calls. All arithmetic is in the plain modules."""
 
 from __future__ import annotations
 
@@ -27,28 +27,26 @@ class Reference(ScalarFunction):  # type: ignore[misc]
         self, tss: Sequence[Sequence[int]], *channels: Sequence[Sequence[float | None]]
     ) -> list[float]:
         """One sequence per window of each column; windows and readings in any order."""
-        ts, values = in_time_order(
-            np.concatenate([np.asarray(window, dtype=np.int64) for window in tss]),
-            [np.concatenate([_floats(window) for window in channel]) for channel in channels],
-        )
-        reference = commissioning.reference(
-            ts[: self._readings], values[: self._readings], self._window_s, self._slide_s
-        )
+        ts, values = _joined(tss, channels)
+        order = _in_time_order(ts, values)[: self._readings]
+        reference = commissioning.reference(ts[order], values[order], self._window_s, self._slide_s)
         return [float(value) for value in reference]
 
 
 class Score(ScalarFunction):  # type: ignore[misc]
-    """Scores a batch of windows; NULL while a machine has no reference yet."""
+    """Scores a batch of windows; NULL while a machine has no reference yet.
 
-    def __init__(self, model_file: str, columns: list[str], machines_file: str) -> None:
-        self._model_file = model_file
+    The model travels inside the job: a file that is replaced meanwhile cannot change what runs.
+    """
+
+    def __init__(self, model: bytes, columns: list[str], machines_file: str) -> None:
+        self._model = model
         self._columns = columns
         self._machines_file = machines_file
-        self._ranks = sum(column.startswith("channel") for column in columns)
 
     def open(self, _context: FunctionContext) -> None:
         """Load the model once per worker, not once per batch."""
-        self._detector = Detector.load(Path(self._model_file))
+        self._detector = Detector(self._model)
         self._places = Places(Path(self._machines_file))
 
     def eval(
@@ -60,34 +58,25 @@ class Score(ScalarFunction):  # type: ignore[misc]
         )
         self._places.refresh()
         places = [self._places.of(machine_id) for machine_id in machine_ids]
-        result["line"] = [place[0] for place in places]
-        result["area"] = [place[1] for place in places]
+        result["line"] = [line for line, _ in places]
+        result["area"] = [area for _, area in places]
+
         known = np.flatnonzero([reference is not None for reference in references])
         if not len(known):
             return result
-        vectors = np.stack(
-            [
-                features.window_features(
-                    *in_time_order(
-                        np.asarray(tss.iat[row], dtype=np.int64),
-                        [_floats(channel.iat[row]) for channel in channels],
-                    )
-                )
-                for row in known
-            ]
-        )
         scores = self._detector.score(
-            vectors, np.stack([np.asarray(references.iat[row], dtype=float) for row in known])
+            _features(tss.iloc[known], [channel.iloc[known] for channel in channels]),
+            np.stack([np.asarray(references.iat[row], dtype=np.float64) for row in known]),
         )
         scored = np.isfinite(scores.score)
-        rows = known[scored]
+        rows, shares = known[scored], scores.shares[scored]
         result.loc[rows, "score"] = scores.score[scored]
         result.loc[rows, "threshold"] = self._detector.threshold
         names = np.array(self._detector.channels, dtype=object)
-        shares = scores.shares[scored]
         # Equal shares keep the channels' order, so that a replay names the same ones.
         order = np.argsort(-shares, axis=1, kind="stable")
-        for rank in range(self._ranks):
+        ranks = sum(column.startswith("channel") for column in self._columns)
+        for rank in range(ranks):
             result.loc[rows, f"channel{rank + 1}"] = names[order[:, rank]]
             result.loc[rows, f"share{rank + 1}"] = np.take_along_axis(shares, order, 1)[:, rank]
         return result
@@ -119,17 +108,34 @@ def is_number(column: str) -> bool:
     return column in ("score", "threshold") or column.startswith("share")
 
 
-def in_time_order(
-    ts: NDArray[np.int64], channels: Sequence[NDArray[np.float64]]
+def _features(tss: pd.Series, channels: Sequence[pd.Series]) -> NDArray[np.float64]:
+    """Features (B, F) of B windows, computed over all their readings at once."""
+    lengths = np.array([len(window) for window in tss])
+    ts, values = _joined(list(tss), [list(channel) for channel in channels])
+    order = _in_time_order(ts, values, np.repeat(np.arange(len(lengths)), lengths))
+    return features.windows_features(values[order], np.cumsum(lengths) - lengths)
+
+
+def _joined(
+    tss: Sequence[Sequence[int]], channels: Sequence[Sequence[Sequence[float | None]]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Readings (n,) and (n, C) sorted by time; readings of equal time by their values.
+    """Readings ts (n,) and values (n, C), NaN missing, of windows one after the other."""
+    ts = np.concatenate([np.asarray(window, dtype=np.int64) for window in tss])
+    values = [
+        np.concatenate([np.asarray(window, dtype=np.float64) for window in channel])
+        for channel in channels
+    ]
+    return ts, np.column_stack(values)
+
+
+def _in_time_order(
+    ts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    window: NDArray[np.intp] | None = None,
+) -> NDArray[np.intp]:
+    """The order of readings by window, time and, at equal times, values.
 
     Partitions interleave differently in every run; the order of arithmetic must not.
     """
-    values = np.column_stack(channels)
-    order = np.lexsort((*values.T[::-1], ts))
-    return ts[order], values[order]
-
-
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)
+    keys = (*values.T[::-1], ts)
+    return np.lexsort(keys if window is None else (*keys, window))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import math
 import signal
 import sys
 import time
@@ -75,18 +76,18 @@ def shown_time(ts: int) -> str:
 class Progress:
     """One line that is rewritten on a terminal and repeated now and then elsewhere."""
 
-    def __init__(self, what: str, total: int | None = None) -> None:
+    def __init__(self, what: str, total: int | None = None, *, quiet: bool = False) -> None:
         self._what = what
         self._total = total
         self._begin = time.monotonic()
         self._tty = sys.stderr.isatty()
         self._every = _REFRESH_TTY_S if self._tty else _REFRESH_PLAIN_S
-        self._next = self._begin + self._every
+        self._next = math.inf if quiet else self._begin + self._every
 
     def show(self, done: int, note: str = "", *, last: bool = False) -> None:
         """Show the count where it is time to; always when `last`."""
         now = time.monotonic()
-        if not last and now < self._next:
+        if now < self._next and not (last and self._next < math.inf):
             return
         self._next = now + self._every
         rate = done / max(now - self._begin, 1e-9)

@@ -188,12 +188,7 @@ class Tail:
                     position, timeout=_METADATA_TIMEOUT_S
                 )[1]
         else:
-            for position in positions:
-                position.offset = int(since)
-            positions = self._consumer.offsets_for_times(positions, timeout=_METADATA_TIMEOUT_S)
-            for position in positions:
-                if position.offset < 0:
-                    position.offset = OFFSET_END
+            positions = _since(self._consumer, positions, int(since))
         self._consumer.assign(positions)
 
     def __enter__(self) -> Self:
@@ -214,10 +209,11 @@ class Tail:
         return records
 
 
-def read_all(config: Config, topic: str) -> Iterator[Message]:
+def read_all(config: Config, topic: str, since: int | None = None) -> Iterator[Message]:
     """Every committed record of a topic up to its end as of now, in the order of each partition.
 
-    Raises ToolError where the topic does not exist or stops answering.
+    `since` leaves out what was appended before that time (epoch ms). Raises ToolError where the
+    topic does not exist or stops answering.
     """
     consumer = _consumer(config, {"enable.partition.eof": True})
     try:
@@ -225,7 +221,10 @@ def read_all(config: Config, topic: str) -> Iterator[Message]:
         if not partitions:
             raise ToolError(f"topic {topic} does not exist; run site.yml")
         waiting = set(partitions)
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+        positions = [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
+        if since is not None:
+            positions = _since(consumer, positions, since)
+        consumer.assign(positions)
         deadline = time.monotonic() + _READ_TIMEOUT_S
         while waiting:
             for message in consumer.consume(10_000, 0.5):
@@ -260,6 +259,19 @@ def _consumer(config: Config, extra: Mapping[str, Any] | None = None) -> Consume
             **(extra or {}),
         }
     )
+
+
+def _since(
+    consumer: Consumer, positions: list[TopicPartition], time_ms: int
+) -> list[TopicPartition]:
+    """The offsets of the first records appended at or after a time; the end where there is none."""
+    for position in positions:
+        position.offset = time_ms
+    found: list[TopicPartition] = consumer.offsets_for_times(positions, timeout=_METADATA_TIMEOUT_S)
+    for position in found:
+        if position.offset < 0:
+            position.offset = OFFSET_END
+    return found
 
 
 def _metadata(consumer: Consumer, config: Config, topic: str) -> list[int]:

@@ -161,7 +161,8 @@ def replay(options: argparse.Namespace) -> int:
     with Publisher(config) as publisher:
         stream.register(config, publisher, registrations(series, plant))
         publisher.finish()
-        progress = cli.Progress("readings sent", min(total, options.limit or total))
+        total = min(total, options.limit or total)
+        progress = cli.Progress("readings sent", total, quiet=options.quiet)
         speed = None if options.flat_out else options.speed
         sender = stream.Stream(publisher, lanes, speed, progress)
         sender.send(merged(series, options.limit))
@@ -192,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--machines", nargs="+", default=[], metavar="GLOB", help="only these")
     parser.add_argument("--limit", type=int, help="at most so many readings")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--close", action="store_true", help="end with event time past all windows")
     options = parser.parse_args(argv)
     return cli.run(lambda: replay(options))

@@ -346,7 +346,7 @@ def _to_kafka(options: argparse.Namespace) -> None:
     start = options.start
     if start is None:
         span_ms = int((options.readings or 0) / options.machines * options.period * 1000)
-        newest = stream.event_time(config, kind)
+        newest = stream.event_time(config, kind, not_before=now if live else 0)
         start = stream.free_start(newest, kind, now if live else now - span_ms - _ROOM_MS)
         start = max(start, now) if live else start
     fleet = _fleet(options, start)
@@ -366,7 +366,7 @@ def _to_kafka(options: argparse.Namespace) -> None:
     with Publisher(config) as publisher:
         stream.register(config, publisher, known)
         publisher.finish()
-        progress = cli.Progress("readings sent", options.readings)
+        progress = cli.Progress("readings sent", options.readings, quiet=options.quiet)
         speed = None if options.flat_out else options.speed
         sender = stream.Stream(publisher, lanes, speed, progress)
         try:
@@ -429,6 +429,7 @@ def main(argv: list[str] | None = None) -> int:
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--speed", type=cli.positive, default=1.0, help="times real time (1)")
     pace.add_argument("--flat-out", action="store_true", help="as fast as Kafka takes it")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--close", action="store_true", help="end with event time past all windows")
     parser.add_argument("--out", type=Path, help="write a .csv or .jsonl file instead of to Kafka")
     parser.add_argument(

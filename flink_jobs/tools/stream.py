@@ -69,16 +69,17 @@ def lanes(config: Config, machines: dict[str, MachineType]) -> dict[str, Lane]:
     return result
 
 
-def event_time(config: Config, kind: MachineType) -> int | None:
+def event_time(config: Config, kind: MachineType, not_before: int = 0) -> int | None:
     """The newest ts on a type's telemetry topic that can have moved event time; None if empty.
 
-    Reads the whole topic: the end alone would not do after a replay of older data.
+    Reads the whole topic: the end alone would not do after a replay of older data. A caller that
+    only cares about times from `not_before` (epoch ms) on is answered sooner.
     """
     topic = contracts.telemetry_topic(kind.name)
     progress = Progress(f"event time of {topic}: readings looked at")
     ahead_ms = int(kind.max_clock_ahead_s * 1000)
     newest: int | None = None
-    for count, message in enumerate(read_all(config, topic)):
+    for count, message in enumerate(read_all(config, topic, max(not_before - ahead_ms, 0))):
         ts = _ts(message.value())
         if ts is not None and (newest is None or ts > newest):
             appended = message.timestamp()[1]

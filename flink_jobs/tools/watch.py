@@ -129,8 +129,11 @@ def alert_line(alert: Alert) -> str:
 def table(board: Board) -> Group:
     """The live view: machines with an anomaly first, then the newest alerts."""
     view = Table(title=f"{board.predictions:,} windows of {len(board.machines)} machines")
-    for name in ("machine", "window end", "windows", "score", "threshold", "state"):
-        view.add_column(name, justify="right" if name in {"windows", "score"} else "left")
+    view.add_column("machine", no_wrap=True)
+    view.add_column("window end", no_wrap=True)
+    view.add_column("windows", justify="right")
+    view.add_column("score / limit", justify="right")
+    view.add_column("state")
     states = sorted(
         board.machines.values(), key=lambda s: (not s.newest.is_alert, s.newest.machine_id)
     )
@@ -140,8 +143,7 @@ def table(board: Board) -> Group:
             newest.machine_id,
             cli.shown_time(newest.window_end),
             f"{state.windows:,}",
-            _figure(newest.score),
-            _figure(newest.threshold),
+            "" if newest.score is None else f"{newest.score:.3g} / {_figure(newest.threshold)}",
             verdict(newest),
             style="bold red" if newest.is_alert else None,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kafka_client import NotAnsweringError, poll, read_cluster
 from ansible.module_utils.kafka_roller import (
+    MAX_VOTER_LAG_MS,
     Cluster,
     listed,
     restart_blockers,
@@ -117,6 +119,10 @@ def main() -> None:
     ids = {host: int(node) for host, node in params["node_ids"].items()}
     names = {node: host for host, node in ids.items()}
     latest: tuple[Cluster | None, list[str]] = (None, [])
+    # Until then the leader counts a controller as following that has just gone.
+    settled = time.monotonic() + (
+        MAX_VOTER_LAG_MS / 1000 if params["until"] == "replicated" and not module.check_mode else 0
+    )
 
     def lacking(cluster: Cluster) -> list[str]:
         problems: list[str]
@@ -140,7 +146,7 @@ def main() -> None:
             latest = (None, [str(error)])
             return None
         latest = (cluster, lacking(cluster))
-        return None if latest[1] else cluster
+        return None if latest[1] or time.monotonic() < settled else cluster
 
     fulfilled = poll(attempt, 0 if module.check_mode else params["timeout_s"]) is not None
     cluster, problems = latest

@@ -91,7 +91,7 @@ changed_since_start:
   elements: path
   returned: always
 stale:
-  description: Whether a process runs that has to be restarted.
+  description: Whether a process runs that has to be restarted, for its files or for a lost disk.
   type: bool
   returned: always
 python_path:
@@ -128,7 +128,8 @@ def main() -> None:
         installed=unit.get("LoadState") == "loaded",
         needs_reload=unit.get("NeedDaemonReload") == "yes",
         changed_since_start=differing,
-        stale=bool(differing) or (module.params["pending"] and started_with.exists()),
+        stale=started_with.exists()
+        and (bool(differing) or module.params["pending"] or not all(metas)),
         python_path=":".join(map(str, sorted(Path(module.params["library_dir"]).glob("*.whl")))),
     )
 

@@ -4,49 +4,12 @@ import dataclasses
 
 import orjson
 import pytest
+from samples import ALERT, PREDICTION
 
 from flink_jobs import contracts
 from flink_jobs.contracts import ContractError, Reading, parse_reading
 
 CHANNELS = ("pressure", "current")
-
-PREDICTION = contracts.Prediction(
-    machine_id="p1",
-    machine_type="pump",
-    window_start=0,
-    window_end=60_000,
-    kind="anomaly",
-    model="pump-anomaly",
-    model_version="1",
-    revision=0,
-    score=1.5,
-    threshold=1.0,
-    is_alert=True,
-    rul=None,
-    rul_unit=None,
-    horizon_s=None,
-    readings=60,
-    top_channels=(contracts.ChannelShare("current", 0.75),),
-)
-
-ALERT = contracts.Alert(
-    alert_id=contracts.alert_id("p1", "anomaly", "pump-anomaly", 60_000),
-    state="raised",
-    machine_id="p1",
-    machine_type="pump",
-    ts=60_000,
-    rule="anomaly",
-    severity="warning",
-    channel=None,
-    model="pump-anomaly",
-    model_version="1",
-    window_end=60_000,
-    value=1.5,
-    threshold=1.0,
-    message="score 1.5 is above 1.0",
-    line=None,
-    area=None,
-)
 
 
 def test_a_reading_survives_the_round_trip():

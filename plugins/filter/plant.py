@@ -1,0 +1,82 @@
+"""What the playbooks need of the plant model, as Ansible filters over the path of plant.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from flink_jobs import plant as model
+from flink_jobs.jobs import anomaly_sql
+
+MODELS = "/opt/plantline/models"
+MACHINES = "/etc/plantline/machines.json"
+
+
+def plant_topics(file: str) -> list[dict[str, Any]]:
+    """The topics to declare, in the form of module `kafka_topics`."""
+    return [asdict(topic) for topic in model.topics(_load(file))]
+
+
+def plant_machines(file: str) -> list[dict[str, Any]]:
+    """The declared machines: content of machines.json on the Flink nodes."""
+    return model.registrations(_load(file))
+
+
+def plant_jobs(
+    file: str, bootstrap_servers: str, models: dict[str, str], parallelism: int
+) -> list[dict[str, Any]]:
+    """One job `anomaly` for each machine type that has a model file in `models` (type -> path)."""
+    plant = _load(file)
+    unknown = sorted(set(models) - set(plant.machine_types))
+    if unknown:
+        raise AnsibleFilterError(
+            f"plant_models names the machine types {unknown}, which {file} does not have; "
+            f"use {sorted(plant.machine_types)}"
+        )
+    return [
+        _anomaly(plant, kind, bootstrap_servers, Path(models[kind])) | {"parallelism": parallelism}
+        for kind in sorted(models)
+    ]
+
+
+def _anomaly(plant: model.Plant, kind: str, servers: str, model_file: Path) -> dict[str, Any]:
+    if not model_file.is_file():
+        raise AnsibleFilterError(
+            f"the model of machine type {kind!r} is not there: {model_file}; make it with "
+            f"python -m flink_jobs.tools.train --type {kind} … --out {model_file}"
+        )
+    name = f"plantline-anomaly-{kind}"
+    config = model.job_config(plant, kind) | {
+        "job_name": name,
+        "kafka": {"bootstrap.servers": servers},
+        "model_file": f"{MODELS}/{model_file.name}",
+        "machines_file": MACHINES,
+        "severity": "warning",
+    }
+    return {
+        "name": name,
+        "module": "flink_jobs.jobs.anomaly",
+        "config": config,
+        "files": [str(model_file)],
+        "state_version": anomaly_sql.state_version(config),
+    }
+
+
+def _load(file: str) -> model.Plant:
+    try:
+        return model.load_plant(Path(file))
+    except model.PlantError as error:
+        raise AnsibleFilterError(f"the plant model has faults:\n{error}") from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "plant_topics": plant_topics,
+            "plant_machines": plant_machines,
+            "plant_jobs": plant_jobs,
+        }

@@ -1,0 +1,82 @@
+"""The job's SQL as text: what it derives from the plant model. What Flink makes of it: tests/live."""
+
+import copy
+
+import pytest
+from jinja2 import UndefinedError
+
+from flink_jobs.contracts import alert_id
+from flink_jobs.jobs import anomaly_sql
+
+CONFIG = {
+    "job_name": "plantline-anomaly-pump",
+    "machine_type": "pump",
+    "telemetry_topic": "telemetry.pump",
+    "channels": [{"name": "pressure"}, {"name": "temperature"}],
+    "window_s": 60,
+    "slide_s": 10,
+    "commissioning_readings": 400,
+    "max_disorder_s": 5,
+    "max_clock_ahead_s": 300,
+    "severity": "warning",
+    "kafka": {"bootstrap.servers": "a:9092,b:9092"},
+}
+
+
+def test_tables_and_views_come_before_the_inserts():
+    kinds = [text.split()[0] for text in anomaly_sql.statements(CONFIG, "m", "1")]
+    assert kinds == sorted(kinds)
+    assert kinds.count("INSERT") == 2
+
+
+def test_quotes_in_names_cannot_leave_their_literal():
+    statements = anomaly_sql.statements(CONFIG, "it's", "1")
+    assert any("'it''s'" in text for text in statements)
+
+
+def test_every_channel_is_read_and_collected():
+    text = "\n".join(anomaly_sql.statements(CONFIG, "m", "1"))
+    for channel in ("pressure", "temperature"):
+        assert f"`{channel}` DOUBLE" in text
+        assert f"ARRAY_AGG(`{channel}`)" in text
+
+
+def test_a_setting_that_is_missing_is_named():
+    config = {key: value for key, value in CONFIG.items() if key != "severity"}
+    with pytest.raises(UndefinedError, match="severity"):
+        anomaly_sql.statements(config, "m", "1")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "literal"),
+    [(5, "0 00:00:05.000"), (300, "0 00:05:00.000"), (90_061.5, "1 01:01:01.500")],
+)
+def test_intervals_longer_than_a_minute(seconds, literal):
+    config = CONFIG | {"max_clock_ahead_s": seconds}
+    text = "\n".join(anomaly_sql.statements(config, "m", "1"))
+    assert f"appended + INTERVAL '{literal}' DAY TO SECOND(3)" in text
+
+
+def test_as_many_top_channels_as_there_are():
+    one = CONFIG | {"channels": [{"name": "pressure"}]}
+    assert anomaly_sql.score_columns(one)[-2:] == ["channel1", "share1"]
+    assert len(anomaly_sql.score_columns(CONFIG)) == 4 + 2 * 2
+
+
+@pytest.mark.parametrize("key", ["window_s", "slide_s", "commissioning_readings", "channels"])
+def test_state_version_follows_what_shapes_the_state(key):
+    changed = copy.deepcopy(CONFIG)
+    changed[key] = changed[key][:1] if key == "channels" else changed[key] + 10
+    assert anomaly_sql.state_version(changed) != anomaly_sql.state_version(CONFIG)
+
+
+@pytest.mark.parametrize("key", ["severity", "kafka", "max_disorder_s"])
+def test_state_version_leaves_the_rest_alone(key):
+    changed = CONFIG | {key: {"kafka": {}}.get(key, 7)}
+    assert anomaly_sql.state_version(changed) == anomaly_sql.state_version(CONFIG)
+
+
+def test_alert_ids_are_the_contracts():
+    """SQL and Python must name an alert alike; the SQL side is seen in tests/live."""
+    assert alert_id("p", "anomaly", "m", 5) == alert_id("p", "anomaly", "m", 5)
+    assert alert_id("p", "anomaly", "m", 5) != alert_id("p", "anomaly", "m", 6)

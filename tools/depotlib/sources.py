@@ -1,0 +1,502 @@
+"""The kinds of source in depot.yml. Each makes the one file that an artifact is in the depot."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import os
+import re
+import shutil
+import sys
+import tarfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+from xml.sax.saxutils import escape
+
+from depotlib.work import (
+    EPOCH,
+    Reporter,
+    Runner,
+    SourceError,
+    megabytes,
+    pack,
+    sha256_of,
+    sha512_of,
+)
+
+TIMEOUT_S = 10.0  # of connecting, and of silence on a connection
+DOWNLOAD_TRIES = 5  # of a transfer that breaks off; each goes on where the last one stopped
+FIRST_PAUSE_S = 0.5  # between them, doubled each time: who cuts connections is usually overloaded
+CHUNK = 1 << 20
+MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+SHA512 = re.compile(r"[0-9a-f]{128}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a source made."""
+
+    path: Path
+    file: str  # its name in the depot
+    sha512: str
+    contents: tuple[str, ...] = ()  # what came, where that is not pinned one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a source gets to work with."""
+
+    name: str  # of the artifact
+    version: str
+    root: Path  # what paths of depot.yml are relative to
+    work: Path  # empty folder of its own, on the depot's file system, removed afterwards
+    part: Path  # start of the names of downloads that a later fill can go on with
+    locked: Mapping[str, str]  # {file name: sha512} of the artifact, from depot.lock
+    runner: Runner
+    reporter: Reporter
+    maven: threading.Lock  # Maven's local repository takes one process at a time
+
+    @property
+    def log(self) -> Path:
+        return self.work / "log"
+
+    def folder(self, name: str) -> Path:
+        """A new folder inside `work`."""
+        path = self.work / name
+        path.mkdir(parents=True)
+        return path
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Tell what is being done."""
+        self.runner.check()
+        self.reporter.step(self.name, text, done, total)
+
+    def packed(self, tree: Path, contents: Iterable[str] = (), mtime: int = EPOCH) -> Fetched:
+        """The artifact assembled in `tree`, as a tar."""
+        self.step("packing")
+        path = self.work / f"{self.name}-{self.version}.tar"
+        pack(tree, path, mtime)
+        return Fetched(path=path, file=path.name, sha512=sha512_of(path), contents=tuple(contents))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One way to come by an artifact: subclasses are the kinds, their fields keys of depot.yml."""
+
+    kind: ClassVar[str]
+    sha512: str = (
+        ""  # of the resulting file; empty where versions move and something else is trusted
+    )
+
+    @property
+    def label(self) -> str:
+        """Name for people, and in the manifest."""
+        return self.kind
+
+    def inputs(self, root: Path) -> list[str]:
+        """Digests of the repository's files that the source reads besides its declaration."""
+        return []
+
+    def fetch(self, job: Job) -> Fetched:
+        """Make the artifact's file.
+
+        Raises SourceError or OSError if this source cannot serve, Stopped.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlSource(Source):
+    """A published archive, taken as it is."""
+
+    kind: ClassVar[str] = "url"
+    url: str
+    sha512_url: str = (
+        ""  # file with the digest, as Apache publishes it, where `sha512` is not given
+    )
+
+    @property
+    def label(self) -> str:
+        return self.url
+
+    def fetch(self, job: Job) -> Fetched:
+        file = self.url.rsplit("/", 1)[-1]
+        job.step(f"asking {self.url}")
+        sha512 = self.sha512 or published_sha512(self.sha512_url, file)
+        # The digest is in the name: a part of one file is never continued with another's.
+        part = job.part.with_name(f"{job.part.name}.{sha512[:16]}.part")
+        resumed = part.exists()
+        download(self.url, part, job)
+        job.step("checking")
+        if (actual := sha512_of(part)) != sha512:
+            part.unlink()
+            if resumed:  # what an earlier fill left may be the damaged half
+                return self.fetch(job)
+            raise wrong_sha512(actual, sha512)
+        return Fetched(path=part, file=file, sha512=sha512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MavenSource(Source):
+    """Jars, fetched by Maven and laid out as one archive; each is pinned in depot.lock."""
+
+    kind: ClassVar[str] = "maven"
+    artifacts: tuple[str, ...]  # group:artifact:version[:classifier]
+    transitive: bool  # whether what they depend on at run time comes too
+    top: str = "."  # top folder inside the archive
+    into: str = "."  # folder of the jars, inside `top`
+    files: str = ""  # folder of this repository that is laid over `top`
+    # Script in bin/ → class that it runs, by way of Kafka's launcher in `files`.
+    launchers: Mapping[str, str] = field(default_factory=dict)
+
+    LAUNCHER: ClassVar[str] = (
+        '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/kafka-run-class.sh" {} "$@"\n'
+    )
+
+    def inputs(self, root: Path) -> list[str]:
+        if not self.files:
+            return []
+        files = sorted(path for path in (root / self.files).rglob("*") if path.is_file())
+        return [f"{path.relative_to(root)} {sha512_of(path)}" for path in files]
+
+    def fetch(self, job: Job) -> Fetched:
+        jars = self.resolve(job)
+        self.check(jars, job.locked)
+        tree = job.folder("tree")
+        top = tree / self.top
+        shutil.copytree(jars, top / self.into, dirs_exist_ok=True)
+        if self.files:
+            shutil.copytree(job.root / self.files, top, dirs_exist_ok=True)
+        for script, main_class in self.launchers.items():
+            path = top / "bin" / script
+            path.write_text(self.LAUNCHER.format(main_class))
+            path.chmod(0o755)
+        return job.packed(tree)
+
+    def resolve(self, job: Job) -> Path:
+        """Folder with the jars as Maven resolves them, unchecked. Raises SourceError."""
+        jars = job.folder("jars")
+        pom = job.work / "pom.xml"
+        pom.write_text(self.pom())
+        argv = [
+            *("mvn", "--batch-mode", "--no-transfer-progress", "--file", str(pom)),
+            "--update-snapshots",  # Maven remembers failures for a day, without this
+            *("-Dmaven.wagon.http.connectionTimeout=10000", "-Dmaven.wagon.rto=60000"),
+            *(MAVEN_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={jars}"),
+            f"-DexcludeTransitive={str(not self.transitive).lower()}",
+        ]
+        job.step("waiting for Maven")
+        with job.maven:
+            job.step("Maven")
+            job.runner.run(argv, needs="maven", log=job.log)
+        return jars
+
+    def pom(self) -> str:
+        """A project that depends on the artifacts and does nothing else."""
+        keys = ("groupId", "artifactId", "version", "classifier")
+        dependencies = "".join(
+            f"<dependency>{''.join(f'<{k}>{escape(v)}</{k}>' for k, v in pairs)}</dependency>"
+            for pairs in (zip(keys, a.split(":"), strict=False) for a in self.artifacts)
+        )
+        return (
+            "<project><modelVersion>4.0.0</modelVersion><groupId>depot</groupId>"
+            "<artifactId>depot</artifactId><version>1</version><packaging>pom</packaging>"
+            f"<dependencies>{dependencies}</dependencies></project>"
+        )
+
+    @staticmethod
+    def check(jars: Path, locked: Mapping[str, str], shown: int = 3) -> None:
+        """Raises SourceError that names jars which are not the locked ones."""
+        came = {path.name: sha512_of(path) for path in jars.iterdir()}
+        wrong = [f"{name} is missing" for name in sorted(locked.keys() - came.keys())]
+        wrong += [f"{name} is not locked" for name in sorted(came.keys() - locked.keys())]
+        wrong += [
+            f"{name} has sha512 {came[name]}, locked is {locked[name]}"
+            for name in sorted(came.keys() & locked.keys())
+            if came[name] != locked[name]
+        ]
+        if wrong:
+            more = f"; and {len(wrong) - shown} more" if len(wrong) > shown else ""
+            raise SourceError(
+                f"the jars differ from depot.lock: {'; '.join(wrong[:shown])}{more}. If depot.yml"
+                " was changed on purpose: `python tools/depot.py lock`"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PypiSource(Source):
+    """Packages of the Python package index, pinned by hash: as they are, or repacked."""
+
+    kind: ClassVar[str] = "pypi"
+    requirements: tuple[str, ...]  # lines of a requirements file, with hashes
+    top: str = "."  # top folder inside the archive
+    unpack: Mapping[str, str] = field(default_factory=dict)  # path in a package → path in `top`
+
+    def fetch(self, job: Job) -> Fetched:
+        packages = job.folder("packages")
+        requirements = job.work / "requirements.txt"
+        requirements.write_text("\n".join(self.requirements) + "\n")
+        pip(job, "download", "--dest", str(packages), "--requirement", str(requirements))
+        if not self.unpack:
+            return job.packed(packages)
+        unpacked = job.folder("unpacked")
+        for package in sorted(packages.iterdir()):
+            job.step(f"unpacking {package.name}")
+            if package.suffix == ".whl":
+                with zipfile.ZipFile(package) as wheel:
+                    wheel.extractall(unpacked)  # noqa: S202 (the hash is checked, and the names are)
+            else:
+                with tarfile.open(package) as sdist:
+                    sdist.extractall(unpacked, filter="data")
+        tree = job.folder("tree")
+        top = tree / self.top
+        for inside, target in self.unpack.items():
+            path = unpacked / inside
+            if path.is_dir():
+                shutil.copytree(path, top / target, dirs_exist_ok=True, copy_function=shutil.move)
+            elif path.exists():
+                shutil.move(path, top / target)
+            else:
+                raise SourceError(f"there is no {inside} in the packages")
+        # Wheels lose execute bits; but for jars, a distribution's bin/ holds programs.
+        for script in (top / "bin").glob("*"):
+            script.chmod(0o644 if script.suffix == ".jar" else 0o755)
+        return job.packed(tree)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelhouseSource(Source):
+    """Wheels of a locked requirements file, built where only sources are published.
+
+    The archive's own requirements.txt lists them with the hashes that they have, so that
+    `pip install --no-index --require-hashes` works from it.
+    """
+
+    kind: ClassVar[str] = "wheelhouse"
+    requirements: str  # file of this repository
+    also: tuple[
+        str, ...
+    ] = ()  # requirement lines with hashes; not in the archive's requirements.txt
+
+    def inputs(self, root: Path) -> list[str]:
+        path = root / self.requirements
+        return [sha512_of(path)] if path.exists() else []
+
+    def fetch(self, job: Job) -> Fetched:
+        wheels = job.folder("wheels")
+        locked = job.root / self.requirements
+        pip(job, "wheel", "--wheel-dir", str(wheels), "--requirement", str(locked))
+        lines = [
+            "{}=={} --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], sha256_of(wheel))
+            for wheel in sorted(wheels.iterdir())
+        ]
+        if self.also:
+            also = job.work / "also.txt"
+            also.write_text("\n".join(self.also) + "\n")
+            pip(job, "wheel", "--wheel-dir", str(wheels), "--requirement", str(also))
+        contents = sorted(wheel.name for wheel in wheels.iterdir())
+        (wheels / "requirements.txt").write_text("".join(lines))
+        return job.packed(wheels, contents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AptSource(Source):
+    """Debian packages with all that they depend on, as a flat apt repository.
+
+    They come from the control node's own apt sources and are checked by apt's signatures.
+    Dependencies are resolved as if nothing were installed, so that the repository also serves
+    hosts which lag behind by a point release.
+    """
+
+    kind: ClassVar[str] = "apt"
+    release: str  # code name
+    packages: tuple[str, ...]
+
+    def fetch(self, job: Job) -> Fetched:
+        state, cache = job.folder("state"), job.folder("cache")
+        (state / "lists/partial").mkdir(parents=True)
+        archives = cache / "archives"
+        (archives / "partial").mkdir(parents=True)
+        (state / "status").touch()
+        options = {
+            "Dir::State": state,
+            "Dir::State::status": state / "status",
+            "Dir::Cache": cache,
+            "Acquire::Languages": "none",
+            "Acquire::http::Timeout": f"{TIMEOUT_S:.0f}",
+            # Only this release and its updates, whatever else the control node's sources offer.
+            "APT::Default-Release": f"/^{self.release}(-updates|-security)?$/",
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",  # apt's own user may not enter a folder below a home
+            "Debug::NoLocking": "true",
+        }
+        apt = ["apt-get", "--yes", *(f"--option={key}={value}" for key, value in options.items())]
+        job.step("apt: package lists")
+        job.runner.run([*apt, "update", "--error-on=any"], needs="apt", log=job.log)
+        job.step("apt: packages")
+        job.runner.run(
+            [*apt, "install", "--download-only", *self.packages], needs="apt", log=job.log
+        )
+        now = int(time.time())
+        repository = job.folder("repository")
+        contents = [self.add(job, deb, repository) for deb in sorted(archives.glob("*.deb"))]
+        packages = repository / "Packages"
+        (repository / "Release").write_text(
+            f"Origin: Plantline depot\nCodename: {self.release}\n"
+            f"Date: {email.utils.formatdate(now, usegmt=True)}\n"
+            f"SHA256:\n {sha256_of(packages)} {packages.stat().st_size} Packages\n"
+        )
+        # With the time of today: apt takes an index that is not newer for one that it knows.
+        return job.packed(repository, contents, mtime=now)
+
+    @staticmethod
+    def add(job: Job, deb: Path, repository: Path) -> str:
+        """Move a package into a repository and its index; its name and version."""
+        control = job.runner.run(["dpkg-deb", "--field", str(deb)], needs="dpkg", log=job.log)
+        fields = dict(re.findall(r"^(Package|Version|Architecture): (.+)$", control, re.MULTILINE))
+        package, version = fields["Package"], fields["Version"]
+        # apt's cache quotes an epoch's colon. Without the epoch, as in Debian's own archive, there
+        # is nothing that a URL would have to quote again.
+        name = f"{package}_{version.rpartition(':')[2]}_{fields['Architecture']}.deb"
+        target = deb.rename(repository / name)
+        with (repository / "Packages").open("a") as index:
+            index.write(
+                f"{control.rstrip()}\nFilename: ./{name}\nSize: {target.stat().st_size}\n"
+                f"SHA256: {sha256_of(target)}\n\n"
+            )
+        return f"{package} {version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MmdebstrapSource(Source):
+    """A root file system: Debian's smallest variant and some packages."""
+
+    kind: ClassVar[str] = "mmdebstrap"
+    release: str  # code name
+    packages: tuple[str, ...]
+
+    def fetch(self, job: Job) -> Fetched:
+        path = job.work / f"{job.name}-{job.version}.tar"
+        argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(self.packages)}"]
+        env = {}
+        if os.geteuid() == 0:  # others build under ids that may not enter a home: in /tmp
+            env["TMPDIR"] = str(job.folder("chroot"))
+        job.step("mmdebstrap")
+        job.runner.run([*argv, self.release, str(path)], needs="mmdebstrap", log=job.log, env=env)
+        return Fetched(path=path, file=path.name, sha512=sha512_of(path))
+
+
+KINDS: dict[str, type[Source]] = {
+    cls.kind: cls
+    for cls in (UrlSource, MavenSource, PypiSource, WheelhouseSource, AptSource, MmdebstrapSource)
+}
+
+
+# ── pip ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pip(job: Job, command: str, *arguments: str) -> None:
+    """Run this environment's pip; every requirement must carry a hash.
+
+    What has to be built is built with this environment's locked setuptools, not with the newest.
+    """
+    argv = [
+        *(sys.executable, "-m", "pip", command, "--no-deps", "--require-hashes"),
+        *("--no-build-isolation", "--disable-pip-version-check", "--progress-bar=off"),
+        *("--retries=1", f"--timeout={TIMEOUT_S:.0f}", *arguments),
+    ]
+    job.step("pip")
+    # The builders' clock: a wheel built twice is the same wheel.
+    env = {"SOURCE_DATE_EPOCH": str(EPOCH)}
+    job.runner.run(argv, needs="python3-venv", log=job.log, env=env)
+
+
+# ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wrong_sha512(actual: str, expected: str) -> SourceError:
+    return SourceError(f"wrong checksum: sha512 is {actual}, expected {expected}")
+
+
+def published_sha512(url: str, file: str) -> str:
+    """The digest in a `.sha512` file, of sha512sum's form or of gpg --print-md's (Kafka's).
+
+    Raises SourceError.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310 (https)
+            text = response.read(4096).decode("ascii", errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"no published sha512: {reason(error)}") from None
+    digest = re.sub(r"[\s:*]", "", text.replace(file, "")).lower()
+    if not SHA512.fullmatch(digest):
+        raise SourceError(f"no published sha512: {url} holds none of {file}")
+    return digest
+
+
+def download(url: str, part: Path, job: Job) -> None:
+    """Fetch a URL into `part`, going on where an earlier attempt stopped.
+
+    Raises SourceError if the server is not there, refuses, or cuts the connection too often; what
+    came stays in `part`, to be continued.
+    """
+    trouble = ""
+    for attempt in range(DOWNLOAD_TRIES):
+        if attempt:
+            job.runner.pause(FIRST_PAUSE_S * 2 ** (attempt - 1))
+        try:
+            if _transfer(url, part, job):
+                return
+            trouble = "the connection was cut"
+        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            trouble = reason(error)
+    size = part.stat().st_size if part.exists() else 0
+    raise SourceError(
+        f"{trouble}, {DOWNLOAD_TRIES} times; {megabytes(size)} are kept for the next fill"
+    )
+
+
+def _transfer(url: str, part: Path, job: Job) -> bool:
+    """One attempt; whether the file is whole now.
+
+    Raises SourceError if nothing comes, and what sockets raise if it stops coming.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http or https, as declared)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            return True  # there is nothing after what we have; the checksum tells if that is all
+        raise SourceError(f"HTTP {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"unreachable: {reason(error)}") from None
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else 0
+        with part.open("ab" if have else "wb") as file:
+            while chunk := response.read1(CHUNK):
+                file.write(chunk)
+                have += len(chunk)
+                job.step("downloading", have, total)
+    return not total or have >= total
+
+
+def reason(error: Exception) -> str:
+    """A network error in a few words."""
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, Exception):
+        return reason(inner)
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_S:.0f} s"
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
