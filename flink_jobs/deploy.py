@@ -55,6 +55,7 @@ PASSING = frozenset({"INITIALIZING", "CREATED", "RECONCILING", "FAILING", "CANCE
 LABEL = "plantline."
 STATE_VERSION = f"{LABEL}state-version"
 SAVEPOINTS_KEPT = 3
+SUBMITTED_WITHIN_S = 180.0
 FIRST_RETRY_PAUSE_S, LONGEST_RETRY_PAUSE_S = 15.0, 600.0
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -69,7 +70,7 @@ class DeployError(Exception):
 
 
 class NoAnswerError(DeployError):
-    """The JobManager does not answer: not started, still starting, or unreachable."""
+    """The JobManager does not answer now: it is starting, unreachable, or busy with the job."""
 
 
 class LateError(DeployError):
@@ -296,10 +297,12 @@ class Rest:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
-                raise NoAnswerError(f"the JobManager at {self._url} is still starting") from error
             problem = summarize_trace(error.read().decode(errors="replace"))
-            raise DeployError(f"{method} {path}: HTTP {error.code}: {problem}") from error
+            # Without a leader it answers 503, about a job that is being initialised 500.
+            passing = error.code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            raise (NoAnswerError if passing else DeployError)(
+                f"{method} {self._url}{path}: HTTP {error.code}: {problem}"
+            ) from error
         except OSError as error:
             raise NoAnswerError(
                 f"the JobManager at {self._url} does not answer: {error}"
@@ -379,7 +382,7 @@ class Deployer:
             if job.name not in declared and job.state not in TERMINAL | PASSING:
                 version = self._rest.labels(job.id).get(STATE_VERSION)
                 if version is not None:
-                    yield self._stop_outcome(job, version, 180.0, check=check)
+                    yield self._stop_outcome(job, version, SUBMITTED_WITHIN_S, check=check)
 
     def recover(self, now_s: float) -> Iterator[Outcome]:
         """Start the declared jobs that the JobManager does not know or that failed for good.
@@ -498,12 +501,10 @@ class Deployer:
         command += ["--python", str(module_file(spec.module)), *spec.args]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=spec.healthy_within_s, check=False
+                command, capture_output=True, text=True, timeout=SUBMITTED_WITHIN_S, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise LateError(
-                f"`flink run` has not ended within {spec.healthy_within_s:g} s"
-            ) from error
+            raise LateError(f"`flink run` has not ended within {SUBMITTED_WITHIN_S:g} s") from error
         except OSError as error:
             raise DeployError(f"cannot run {self._flink}: {error}") from error
         submitted = _SUBMITTED.findall(done.stdout)
@@ -591,9 +592,14 @@ class Deployer:
         """
         deadline = time.monotonic() + within_s
         while True:
-            answer = probe()
-            if answer is not None and answer is not False:
-                return answer
+            try:
+                answer = probe()
+            except NoAnswerError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if answer is not None and answer is not False:
+                    return answer
             if time.monotonic() > deadline:
                 raise LateError(f"{otherwise} within {within_s:g} s")
             time.sleep(self._poll_s)

@@ -56,7 +56,7 @@ def tool(name: str, *arguments: str | Path) -> list[str | Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--inventory", type=Path, default=Path("inventories/demo"))
     parser.add_argument("--data", type=Path, help="recorded machine data to replay")
     arguments = parser.parse_args()
@@ -92,12 +92,12 @@ def train(steps: Steps, plant: Path, data: Path | None) -> None:
 
 def stream(steps: Steps, plant: Path, data: Path | None) -> None:
     """Send machine data and show what comes out of the other end while it does."""
-    common = ["--config", CLIENT, "--plant", plant]
+    common: list[str | Path] = ["--config", CLIENT, "--plant", plant]
     source = (
-        tool("replay", data, *common, "--align", "now", "--speed", str(SPEED), "--close")
+        tool("replay", data, *common, "--align", "now", "--speed", str(SPEED), "--close", "--quiet")
         if data
         else tool("simulate", *common, "--machines", str(PUMPS), "--readings", str(READINGS))
-        + ["--speed", str(SPEED), "--seed", "2", "--close"]
+        + ["--speed", str(SPEED), "--seed", "2", "--close", "--quiet"]
     )
     with steps.step("machine data: scored windows and alerts as they come"):
         watch = subprocess.Popen(

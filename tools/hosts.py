@@ -204,10 +204,10 @@ class Engine:
         if not DOCKERD_PID.is_file() or self.run("ps", "-aq", "--filter", f"label={LABEL}"):
             return
         pid = DOCKERD_PID.read_text().strip()
-        process = Path("/proc") / pid
-        if process.is_dir() and (process / "comm").read_text().strip() == "dockerd":
+        name = Path("/proc") / pid / "comm"
+        if name.is_file() and name.read_text().strip() == "dockerd":
             subprocess.run(as_root("kill", f"-{signal.SIGTERM}", pid), check=True)
-            wait_until("the container engine stops", lambda: not process.exists(), 60)
+            wait_until("the container engine stops", lambda: not DOCKERD_PID.exists(), 60)
         DOCKERD_PID.unlink(missing_ok=True)
         (OUT / "dockerd.log").unlink(missing_ok=True)
 

@@ -2,8 +2,9 @@
 
     python -m flink_jobs.tools.train --type pump --plant plant.yml --data DIR_OR_FILE… --out FILE
 
-Normal are all readings of a machine without labels; of a machine with labels only the first ones,
-those that commissioning takes (what is labelled later is for judging models, not for making them).
+Normal are all readings of a machine that no label calls anything else; of another machine only the
+first ones, those that commissioning takes: what is labelled is for judging models, not for making
+them.
 Learnt is what one machine's reference cannot know: how far windows of this machine type stray from
 the reference later on, and how much a channel scatters at least (docs/model.md). The same data and
 seed give the same bytes.
@@ -35,11 +36,11 @@ KIND = "anomaly"
 _OPSET = 17
 _IR_VERSION = 9  # what onnxruntime 1.19, the jobs' runtime, surely reads
 
-# The plant's experience counts half as much as the machine's own reference.
-_FLEET_WEIGHT = 1 / 3
+# The plant's experience counts a third of the machine's own reference.
+_FLEET_WEIGHT = 1 / 4
 # A channel's scale is at least this part of what is usual in the fleet: a quantised channel may
 # happen to stand still while a machine is commissioned.
-_FLEET_SCALE = 0.5
+_FLEET_SCALE = 0.25
 # Fewer readings than this part of a full commissioning teach nothing.
 _MIN_PART = 0.5
 
@@ -192,7 +193,8 @@ def recordings_of(series: Iterable[datasets.Series], machine_type: MachineType) 
     for one in series:
         if one.machine_type != machine_type.name:
             continue
-        rows = len(one.ts) if one.truth is None else machine_type.commissioning_readings
+        labelled = one.truth is not None and bool(one.truth.any())
+        rows = machine_type.commissioning_readings if labelled else len(one.ts)
         values = np.full((len(one.ts), len(machine_type.channels)), np.nan)
         for place, name in enumerate(machine_type.channel_names):
             if name in one.channels:

@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 from flink_jobs import plant as model
 from flink_jobs.jobs import anomaly_sql
 
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = "/opt/plantline/models"
 MACHINES = "/etc/plantline/machines.json"
 
@@ -29,7 +30,10 @@ def plant_machines(file: str) -> list[dict[str, Any]]:
 def plant_jobs(
     file: str, bootstrap_servers: str, models: dict[str, str], parallelism: int
 ) -> list[dict[str, Any]]:
-    """One job `anomaly` for each machine type that has a model file in `models` (type -> path)."""
+    """One job `anomaly` for each machine type that has a model file in `models` (type -> path).
+
+    Relative paths start at the project's root.
+    """
     plant = _load(file)
     unknown = sorted(set(models) - set(plant.machine_types))
     if unknown:
@@ -38,7 +42,7 @@ def plant_jobs(
             f"use {sorted(plant.machine_types)}"
         )
     return [
-        _anomaly(plant, kind, bootstrap_servers, Path(models[kind])) | {"parallelism": parallelism}
+        _anomaly(plant, kind, bootstrap_servers, ROOT / models[kind]) | {"parallelism": parallelism}
         for kind in sorted(models)
     ]
 

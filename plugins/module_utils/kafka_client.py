@@ -9,15 +9,19 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ansible.module_utils.kafka_roller import Cluster, Partition
+from ansible.module_utils.kafka_roller import MAX_VOTER_LAG_MS, Cluster, Partition
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
+    from kafka.protocol.metadata import MetadataResponse
 
 POLL_S = 0.5
 CONNECT_S = 5.0
+# A broker that hangs is found out, and another one asked.
+READ_S = 10.0
 Answer = TypeVar("Answer")
 
 
@@ -26,7 +30,7 @@ class NotAnsweringError(Exception):
 
 
 @contextmanager
-def admin(bootstrap_servers: str) -> Iterator[KafkaAdminClient]:
+def admin(bootstrap_servers: str, request_timeout_s: float) -> Iterator[KafkaAdminClient]:
     """A connected admin client; raises NotAnsweringError."""
     try:
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415
@@ -39,10 +43,10 @@ def admin(bootstrap_servers: str) -> Iterator[KafkaAdminClient]:
         client = KafkaAdminClient(
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=int(CONNECT_S * 1000),
-            request_timeout_ms=30_000,
+            request_timeout_ms=int(request_timeout_s * 1000),
         )
     except KafkaError as error:
-        raise NotAnsweringError(f"no broker answers at {bootstrap_servers}: {error}") from error
+        raise NotAnsweringError(f"no broker answers at {bootstrap_servers}") from error
     try:
         yield client
     except KafkaError as error:
@@ -52,26 +56,30 @@ def admin(bootstrap_servers: str) -> Iterator[KafkaAdminClient]:
 
 
 def read_cluster(bootstrap_servers: str) -> Cluster:
-    """The cluster as its brokers see it now; raises NotAnsweringError."""
-    with admin(bootstrap_servers) as client:
-        leader, lags = _read_quorum(client)
-        brokers = frozenset(broker["broker_id"] for broker in client.describe_cluster()["brokers"])
-        topics = client.describe_topics()
-        min_insync = _read_min_insync(client, [topic["name"] for topic in topics])
+    """The cluster as the leader of its quorum knows it; raises NotAnsweringError.
+
+    A broker answers for topics from its own copy of the metadata, and one that is cut off does not
+    know that its copy is old. The leader tells who follows it, and one of those is asked.
+    """
+    with admin(bootstrap_servers, READ_S) as client:
+        quorum = _read_quorum(client)
+        metadata = _read_metadata(client, quorum)
+        topics = [topic for topic in metadata.topics if not topic.error_code]
+        min_insync = _read_min_insync(client, [topic.name for topic in topics])
         return Cluster(
-            brokers=brokers,
-            leader=leader,
-            voter_lag_ms=lags,
+            brokers=frozenset(broker.node_id for broker in metadata.brokers),
+            leader=quorum.leader,
+            voter_lag_ms={voter: quorum.lag_ms(voter) for voter in quorum.voters},
             partitions=tuple(
                 Partition(
-                    topic=topic["name"],
-                    index=partition["partition_index"],
-                    replicas=frozenset(partition["replica_nodes"]),
-                    isr=frozenset(partition["isr_nodes"]),
-                    min_insync=min_insync[topic["name"]],
+                    topic=topic.name,
+                    index=partition.partition_index,
+                    replicas=frozenset(partition.replica_nodes),
+                    isr=frozenset(partition.isr_nodes),
+                    min_insync=min_insync[topic.name],
                 )
                 for topic in topics
-                for partition in topic["partitions"]
+                for partition in topic.partitions
             ),
         )
 
@@ -84,8 +92,21 @@ def poll(attempt: Callable[[], Answer | None], timeout_s: float) -> Answer | Non
     return answer
 
 
-def _read_quorum(client: KafkaAdminClient) -> tuple[int | None, dict[int, int | None]]:
-    """Leader and each voter's lag in ms.
+@dataclass(frozen=True)
+class _Quorum:
+    """Node ids, and by node the time in ms at which it was last caught up, -1 if never."""
+
+    leader: int | None
+    voters: frozenset[int]
+    caught_up: dict[int, int]
+
+    def lag_ms(self, node: int) -> int | None:
+        at = self.caught_up.get(node, -1)
+        return None if self.leader is None or at < 0 else self.caught_up[self.leader] - at
+
+
+def _read_quorum(client: KafkaAdminClient) -> _Quorum:
+    """What the leader says of its quorum; whichever broker is asked passes the question on.
 
     Sent by hand: describe_metadata_quorum() of kafka-python 3.0.12 reads a field (error_message)
     that Kafka before 3.9 does not send.
@@ -108,12 +129,36 @@ def _read_quorum(client: KafkaAdminClient) -> tuple[int | None, dict[int, int | 
     quorum = response.topics[0].partitions[0]
     if quorum.error_code:
         raise for_code(quorum.error_code)
-    seen: dict[int, int] = {
-        voter.replica_id: voter.last_caught_up_timestamp for voter in quorum.current_voters
+    caught_up = {
+        node.replica_id: node.last_caught_up_timestamp
+        for node in [*quorum.current_voters, *quorum.observers]
     }
-    now = seen.get(quorum.leader_id, -1)
-    lags = {voter: now - at if at >= 0 else None for voter, at in seen.items()}
-    return (quorum.leader_id if now >= 0 else None), lags
+    return _Quorum(
+        leader=quorum.leader_id if quorum.leader_id in caught_up else None,
+        voters=frozenset(voter.replica_id for voter in quorum.current_voters),
+        caught_up=caught_up,
+    )
+
+
+def _read_metadata(client: KafkaAdminClient, quorum: _Quorum) -> MetadataResponse:
+    """The MetadataResponse of the broker that follows the leader most closely and answers."""
+    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.protocol.metadata import MetadataRequest  # noqa: PLC0415
+
+    lags = {
+        broker.node_id: quorum.lag_ms(broker.node_id)
+        for broker in client._manager.cluster.brokers()
+    }
+    following = {
+        node: lag for node, lag in lags.items() if lag is not None and lag <= MAX_VOTER_LAG_MS
+    }
+    failure: KafkaError | None = None
+    for node in sorted(following, key=following.__getitem__):
+        try:
+            return client._manager.run(client._manager.send, MetadataRequest(topics=None), node)
+        except KafkaError as error:
+            failure = error
+    raise failure or NotAnsweringError("no broker follows the leader of the quorum")
 
 
 def _read_min_insync(client: KafkaAdminClient, topics: list[str]) -> dict[str, int]:

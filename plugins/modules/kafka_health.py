@@ -118,42 +118,43 @@ def main() -> None:
     params: dict[str, Any] = module.params
     ids = {host: int(node) for host, node in params["node_ids"].items()}
     names = {node: host for host, node in ids.items()}
-    latest: tuple[Cluster | None, list[str]] = (None, [])
+    seen: Cluster | None = None
+    problems: list[str] = []
+    silence: str | None = None
     # Until then the leader counts a controller as following that has just gone.
     settled = time.monotonic() + (
         MAX_VOTER_LAG_MS / 1000 if params["until"] == "replicated" and not module.check_mode else 0
     )
 
     def lacking(cluster: Cluster) -> list[str]:
-        problems: list[str]
+        lack: list[str]
         if params["until"] == "restartable":
-            problems = restart_blockers(cluster, ids[params["node"]], names)
-            return problems
-        problems = shortcomings(
+            lack = restart_blockers(cluster, ids[params["node"]], names)
+            return lack
+        lack = shortcomings(
             cluster,
             [ids[host] for host in params["brokers"]],
             [ids[host] for host in params["controllers"]],
             names,
             replicated=params["until"] == "replicated",
         )
-        return problems
+        return lack
 
     def attempt() -> Cluster | None:
-        nonlocal latest
+        nonlocal seen, problems, silence
         try:
-            cluster = read_cluster(params["bootstrap_servers"])
+            seen = read_cluster(params["bootstrap_servers"])
         except NotAnsweringError as error:
-            latest = (None, [str(error)])
+            silence = str(error)
             return None
-        latest = (cluster, lacking(cluster))
-        return None if latest[1] or time.monotonic() < settled else cluster
+        problems, silence = lacking(seen), None
+        return None if problems or time.monotonic() < settled else seen
 
     fulfilled = poll(attempt, 0 if module.check_mode else params["timeout_s"]) is not None
-    cluster, problems = latest
     if not fulfilled and not module.check_mode:
-        module.fail_json(msg=_failure(params, problems))
-    if cluster and params["until"] == "restartable":
-        costs = restart_costs(cluster, ids[params["node"]])
+        module.fail_json(msg=_failure(params, problems + ([silence] if silence else [])))
+    if seen and params["until"] == "restartable":
+        costs = restart_costs(seen, ids[params["node"]])
         if costs:
             module.warn(
                 f"while {params['node']} restarts, producers with acks=all wait for "
@@ -162,27 +163,32 @@ def main() -> None:
     module.exit_json(
         changed=False,
         fulfilled=fulfilled,
-        leader=names.get(cluster.leader) if cluster and cluster.leader is not None else None,
+        leader=names.get(seen.leader) if seen and seen.leader is not None else None,
         restart_order=[
-            names[node] for node in restart_order(cluster, (ids[host] for host in params["stale"]))
+            names[node] for node in restart_order(seen, (ids[host] for host in params["stale"]))
         ]
-        if cluster
+        if seen
         else sorted(params["stale"]),
     )
 
 
 def _failure(params: dict[str, Any], problems: list[str]) -> str:
-    waited = f"after {params['timeout_s']} s: {'; '.join(problems)}."
+    state = f"after {params['timeout_s']} s: {'; '.join(problems)}."
+    look = "`journalctl -u kafka` on the named hosts says why"
     if params["until"] == "restartable":
         return (
-            f"{params['node']} was not restarted, because this was still so {waited} Bring the "
-            "named hosts back (`journalctl -u kafka` there says what is wrong) and run again; "
-            "restarts go on where they stopped"
+            f"{params['node']} was not restarted, because this was still so {state} {look}. "
+            "Bring them back and run again: the restarts go on where they stopped"
+        )
+    if params["until"] == "replicated":
+        return (
+            f"The restarts stop here, because this was still so {state} {look}. Bring them back "
+            "and run again: the restarts go on where they stopped"
         )
     return (
-        f"Kafka does not work yet {waited} Look at `journalctl -u kafka` on the named hosts. If no "
-        "broker answers because of a setting that was wrong on all hosts, stop Kafka on all of "
-        "them and run again: stopped nodes start together, with the new settings"
+        f"Kafka does not work {state} {look}. If no broker answers, because of a setting that is "
+        "wrong on all hosts, correct it, stop Kafka on all of them and run again: stopped nodes "
+        "start together"
     )
 
 

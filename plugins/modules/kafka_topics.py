@@ -80,6 +80,10 @@ altered:
 """
 
 
+# A batch of thousands of partitions on busy disks.
+REQUEST_S = 60.0
+
+
 class RefusedError(Exception):
     """A broker refused changes; one line for each."""
 
@@ -104,7 +108,7 @@ def main() -> None:
     )
     declared = [_declared(topic) for topic in module.params["topics"]]
     try:
-        with admin(module.params["bootstrap_servers"]) as client:
+        with admin(module.params["bootstrap_servers"], REQUEST_S) as client:
             found = _read(client, {topic.name for topic in declared})
             plan = plan_topics(declared, found)
             if plan.refused:

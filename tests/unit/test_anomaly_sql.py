@@ -1,4 +1,4 @@
-"""The job's SQL as text: what it derives from the plant model. What Flink makes of it: tests/live."""
+"""The job's SQL as text, as derived from the plant model. What Flink makes of it: tests/live."""
 
 import copy
 

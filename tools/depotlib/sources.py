@@ -281,9 +281,7 @@ class WheelhouseSource(Source):
 
     kind: ClassVar[str] = "wheelhouse"
     requirements: str  # file of this repository
-    also: tuple[
-        str, ...
-    ] = ()  # requirement lines with hashes; not in the archive's requirements.txt
+    also: tuple[str, ...] = ()  # further requirement lines, with hashes
 
     def inputs(self, root: Path) -> list[str]:
         path = root / self.requirements
@@ -291,19 +289,17 @@ class WheelhouseSource(Source):
 
     def fetch(self, job: Job) -> Fetched:
         wheels = job.folder("wheels")
-        locked = job.root / self.requirements
-        pip(job, "wheel", "--wheel-dir", str(wheels), "--requirement", str(locked))
+        also = job.work / "also.txt"
+        also.write_text("\n".join(self.also) + "\n")
+        files = ("--requirement", str(job.root / self.requirements), "--requirement", str(also))
+        pip(job, "wheel", "--wheel-dir", str(wheels), *files)
+        built = sorted(wheels.iterdir())
         lines = [
             "{}=={} --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], sha256_of(wheel))
-            for wheel in sorted(wheels.iterdir())
+            for wheel in built
         ]
-        if self.also:
-            also = job.work / "also.txt"
-            also.write_text("\n".join(self.also) + "\n")
-            pip(job, "wheel", "--wheel-dir", str(wheels), "--requirement", str(also))
-        contents = sorted(wheel.name for wheel in wheels.iterdir())
         (wheels / "requirements.txt").write_text("".join(lines))
-        return job.packed(wheels, contents)
+        return job.packed(wheels, [wheel.name for wheel in built])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,10 +427,10 @@ def published_sha512(url: str, file: str) -> str:
     Raises SourceError.
     """
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:  # noqa: S310 (https)
+        with _open(url, {}) as response:
             text = response.read(4096).decode("ascii", errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"no published sha512: {reason(error)}") from None
+    except urllib.error.HTTPError as error:
+        raise SourceError(f"no published sha512: HTTP {error.code} {error.reason}") from None
     digest = re.sub(r"[\s:*]", "", text.replace(file, "")).lower()
     if not SHA512.fullmatch(digest):
         raise SourceError(f"no published sha512: {url} holds none of {file}")
@@ -469,16 +465,12 @@ def _transfer(url: str, part: Path, job: Job) -> bool:
     Raises SourceError if nothing comes, and what sockets raise if it stops coming.
     """
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (http or https, as declared)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+        response = _open(url, {"Range": f"bytes={have}-"} if have else {})
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return True  # there is nothing after what we have; the checksum tells if that is all
         raise SourceError(f"HTTP {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"unreachable: {reason(error)}") from None
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0
@@ -490,6 +482,18 @@ def _transfer(url: str, part: Path, job: Job) -> bool:
                 have += len(chunk)
                 job.step("downloading", have, total)
     return not total or have >= total
+
+
+def _open(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    """Raises HTTPError if the server refuses, SourceError if there is none."""
+    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (loaded: http or https)
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"unreachable: {reason(error)}") from None
+    return response
 
 
 def reason(error: Exception) -> str:

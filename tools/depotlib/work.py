@@ -27,6 +27,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+# Lines of Maven, pip, apt and mmdebstrap that say what went wrong; pip calls a dead network a warning.
+TELLING = re.compile(r"(\[ERROR\]|ERROR:|E:|error:) *\S|.*connection broken by")
 EPOCH = 315532800  # 1980-01-01, the oldest time that zip files can carry
 
 
@@ -215,7 +217,8 @@ class Runner:
         self.check()
         said = log.read_bytes()[start:].decode(errors="replace")
         if code != 0:
-            raise SourceError(f"{argv[0]} failed ({code}): {gist(said)}")
+            program = argv[2] if argv[1:2] == ["-m"] else argv[0]
+            raise SourceError(f"{program} failed ({code}): {gist(said)}")
         return said
 
     def check(self) -> None:
@@ -246,6 +249,6 @@ class Runner:
 def gist(output: str, lines: int = 4) -> str:
     """The lines of a client's output that say what went wrong; its last ones, if none does."""
     text = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in output.splitlines()]
-    telling = [t for t in text if re.match(r"(\[ERROR\]|ERROR:|E:|error:) *\S", t)]
+    telling = [t for t in text if TELLING.match(t)]
     chosen = telling[:lines] or [t for t in text if t][-lines:]
-    return " | ".join(chosen)[:600] or "it said nothing"
+    return " | ".join(chosen)[:800] or "it said nothing"

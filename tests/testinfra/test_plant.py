@@ -1,0 +1,84 @@
+"""What a client of the plant would see, asked over the inventory's own connections."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+KAFKA = "/opt/plantline/kafka/bin"
+
+
+def kafka(host, tool, *arguments):
+    """Output of one of Kafka's own tools on a broker."""
+    servers = host.check_output(
+        "sed -n 's/^advertised.listeners=CLIENT:..\\([^,]*\\).*/\\1/p;"
+        "s/^advertised.listeners=.*CLIENT:..\\([^,]*\\).*/\\1/p' "
+        "/etc/plantline/kafka/server.properties | head -n 1"
+    )
+    return host.check_output(
+        f"JAVA_HOME=/opt/plantline/java KAFKA_HEAP_OPTS=-Xmx128m {KAFKA}/{tool} "
+        f"--bootstrap-server {servers} {' '.join(arguments)}"
+    )
+
+
+def rest(host, path):
+    """An answer of Flink's JobManager, asked on its own host."""
+    return json.loads(host.check_output(f"curl -fsS http://localhost:8081{path}"))
+
+
+@pytest.fixture(scope="module")
+def broker(plant, on):
+    return on(plant["kafka_brokers"][0])
+
+
+@pytest.fixture(scope="module")
+def master(plant, on):
+    return on(plant["flink_masters"][0])
+
+
+def test_the_quorum_has_a_leader_and_all_voters(plant, broker):
+    rows = kafka(broker, "kafka-metadata-quorum.sh", "describe", "--replication").splitlines()
+    roles = [row.split()[-1] for row in rows[1:]]
+    assert roles.count("Leader") == 1
+    assert roles.count("Leader") + roles.count("Follower") == len(plant["kafka_controllers"])
+
+
+def test_each_broker_holds_its_replicas(broker):
+    assert kafka(broker, "kafka-topics.sh", "--describe", "--under-replicated-partitions") == ""
+    assert kafka(broker, "kafka-topics.sh", "--describe", "--unavailable-partitions") == ""
+
+
+def test_every_worker_offers_its_slots(plant, master):
+    workers = rest(master, "/taskmanagers")["taskmanagers"]
+    assert len(workers) == len(plant["flink_workers"])
+    assert all(worker["slotsNumber"] > 0 for worker in workers)
+
+
+def test_every_declared_job_runs_and_completes_checkpoints(master):
+    declared = json.loads(master.check_output("cat /etc/plantline/jobs/declared.json"))
+    wanted = {job["name"] for job in declared["jobs"] if job.get("state", "running") == "running"}
+    running = [job for job in rest(master, "/jobs/overview")["jobs"] if job["state"] == "RUNNING"]
+    assert sorted(job["name"] for job in running) == sorted(wanted)
+    for job in running:
+        assert rest(master, f"/jobs/{job['jid']}/checkpoints")["counts"]["completed"] > 0
+
+
+def test_the_master_reaches_every_worker_without_a_prompt(plant, on, master):
+    for name in plant["flink_workers"]:
+        answer = master.run(f"runuser -u flink -- ssh -o BatchMode=yes {name} hostname")
+        assert answer.rc == 0, answer.stderr
+        assert answer.stdout.strip() == on(name).check_output("hostname")
+
+
+def test_a_wrong_user_cannot_log_in(plant, master):
+    name = plant["flink_workers"][-1]
+    answer = master.run(f"runuser -u flink -- ssh -o BatchMode=yes root@{name} true")
+    assert answer.rc == 255
+    assert "Permission denied" in answer.stderr
+
+
+def test_a_reading_goes_in_and_its_prediction_comes_out(inventory):
+    model = f"{inventory}/group_vars/all/plant.yml"
+    probe = [sys.executable, "-m", "flink_jobs.tools.probe", "--plant", model]
+    subprocess.run(probe, check=True)
