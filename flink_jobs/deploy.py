@@ -55,7 +55,7 @@ PASSING = frozenset({"INITIALIZING", "CREATED", "RECONCILING", "FAILING", "CANCE
 LABEL = "plantline."
 STATE_VERSION = f"{LABEL}state-version"
 SAVEPOINTS_KEPT = 3
-SUBMITTED_WITHIN_S = 180.0
+PATIENCE_S = 180.0
 FIRST_RETRY_PAUSE_S, LONGEST_RETRY_PAUSE_S = 15.0, 600.0
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -375,14 +375,14 @@ class Deployer:
 
     def apply(self, *, check: bool = False) -> Iterator[Outcome]:
         """Make what runs equal to what is declared; one job's failure does not stop the others."""
-        for spec in self._declaration.jobs:
-            yield _guarded(spec, partial(self._apply, check=check))
         declared = {spec.name for spec in self._declaration.jobs}
-        for job in self._rest.jobs():
+        for job in self._rest.jobs():  # first, as its slots may be needed
             if job.name not in declared and job.state not in TERMINAL | PASSING:
                 version = self._rest.labels(job.id).get(STATE_VERSION)
                 if version is not None:
-                    yield self._stop_outcome(job, version, SUBMITTED_WITHIN_S, check=check)
+                    yield self._stop_outcome(job, version, PATIENCE_S, check=check)
+        for spec in self._declaration.jobs:
+            yield _guarded(spec, partial(self._apply, check=check))
 
     def recover(self, now_s: float) -> Iterator[Outcome]:
         """Start the declared jobs that the JobManager does not know or that failed for good.
@@ -501,10 +501,10 @@ class Deployer:
         command += ["--python", str(module_file(spec.module)), *spec.args]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SUBMITTED_WITHIN_S, check=False
+                command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise LateError(f"`flink run` has not ended within {SUBMITTED_WITHIN_S:g} s") from error
+            raise LateError(f"`flink run` has not ended within {PATIENCE_S:g} s") from error
         except OSError as error:
             raise DeployError(f"cannot run {self._flink}: {error}") from error
         submitted = _SUBMITTED.findall(done.stdout)

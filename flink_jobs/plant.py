@@ -68,7 +68,7 @@ class MachineType:
     max_disorder_s: float = 5.0
     max_clock_ahead_s: float = 300.0
     # Longer than a broker takes to fail over: a partition without a leader is not an idle one.
-    idle_timeout_s: float = 60.0
+    idle_timeout_s: float = 30.0
     partitions: int = 6
     model: str | None = None
 

@@ -41,6 +41,13 @@ def plant_jobs(
             f"plant_models names the machine types {unknown}, which {file} does not have; "
             f"use {sorted(plant.machine_types)}"
         )
+    # A reader without a partition has no event time and holds all windows back.
+    narrow = [kind for kind in models if plant.machine_types[kind].partitions < parallelism]
+    if narrow:
+        raise AnsibleFilterError(
+            f"plant_jobs_parallelism is {parallelism}, but machine types {narrow} have fewer "
+            f"partitions; lower it or give them more partitions in {file}"
+        )
     return [
         _anomaly(plant, kind, bootstrap_servers, ROOT / models[kind]) | {"parallelism": parallelism}
         for kind in sorted(models)

@@ -82,7 +82,7 @@ installed:
   type: bool
   returned: always
 needs_reload:
-  description: Whether systemd has an older version of the unit loaded.
+  description: Whether systemd has an older version of the unit loaded, or could not load it.
   type: bool
   returned: always
 changed_since_start:
@@ -125,8 +125,9 @@ def main() -> None:
         node_ids=sorted({int(meta["node.id"]) for meta in metas if "node.id" in meta}),
         kept_cluster_id=_text(Path(module.params["cluster_id_file"])).strip() or None,
         has_metadata_log=(log_dirs[0] / "__cluster_metadata-0").is_dir(),
-        installed=unit.get("LoadState") == "loaded",
-        needs_reload=unit.get("NeedDaemonReload") == "yes",
+        installed=unit["LoadState"] != "not-found",
+        needs_reload=unit["NeedDaemonReload"] == "yes"
+        or unit["LoadState"] not in ("loaded", "not-found"),
         changed_since_start=differing,
         stale=started_with.exists()
         and (bool(differing) or module.params["pending"] or not all(metas)),

@@ -710,17 +710,31 @@ def make_deb(folder, name, version):
     return path
 
 
+APT = {"kind": "apt", "release": "bookworm", "packages": ["plain", "epoch"]}
+# An apt-get that "downloads" packages into the cache that it is told to use.
+APT_GET = r"""
+for argument in "$@"; do
+  case $argument in --option=Dir::Cache=*) cache=${{argument##*=}} ;; esac
+done
+case "$*" in
+  *" indextargets "*) echo {offered} ;;
+  *" install "*) cp {debs}/*.deb "$cache/archives/" ;;
+esac
+"""
+
+
+def test_packages_of_another_debian_are_refused(repository, tmp_path):
+    repository.client("apt-get", APT_GET.format(offered="trixie", debs=tmp_path))
+    repository.declare(a=[APT])
+    assert "apt sources offer trixie, not bookworm" in repository.fill().failed["a"]
+
+
 def test_debian_packages_become_a_repository_that_apt_can_read(repository, tmp_path):
     debs = tmp_path / "debs"
     make_deb(debs, "plain", "1.0-1")
     make_deb(debs, "epoch", "2:1.5-1")
-    # An apt-get that "downloads" into the cache that it is told to use.
-    repository.client(
-        "apt-get",
-        'for a in "$@"; do case $a in --option=Dir::Cache=*) cache=${a##*=} ;; esac; done\n'
-        f'case "$*" in *" install "*) cp {debs}/*.deb "$cache/archives/" ;; esac',
-    )
-    repository.declare(a=[{"kind": "apt", "release": "bookworm", "packages": ["plain", "epoch"]}])
+    repository.client("apt-get", APT_GET.format(offered="bookworm", debs=debs))
+    repository.declare(a=[APT])
     assert repository.fill().filled == ["a"]
     assert repository.entry("a")["contents"] == ["epoch 2:1.5-1", "plain 1.0-1"]
 

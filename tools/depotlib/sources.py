@@ -225,8 +225,9 @@ class MavenSource(Source):
         if wrong:
             more = f"; and {len(wrong) - shown} more" if len(wrong) > shown else ""
             raise SourceError(
-                f"the jars differ from depot.lock: {'; '.join(wrong[:shown])}{more}. If depot.yml"
-                " was changed on purpose: `python tools/depot.py lock`"
+                f"the jars differ from depot.lock: {'; '.join(wrong[:shown])}{more}. A damaged jar"
+                " has to go from Maven's local repository (~/.m2); a change of depot.yml that was"
+                " meant is locked by `python tools/depot.py lock`"
             )
 
 
@@ -336,6 +337,13 @@ class AptSource(Source):
         apt = ["apt-get", "--yes", *(f"--option={key}={value}" for key, value in options.items())]
         job.step("apt: package lists")
         job.runner.run([*apt, "update", "--error-on=any"], needs="apt", log=job.log)
+        codenames = [*apt, "indextargets", "--format=$(CODENAME)", "Created-By: Packages"]
+        offered = set(job.runner.run(codenames, needs="apt", log=job.log).split())
+        if self.release not in offered:
+            raise SourceError(
+                f"the control node's apt sources offer {', '.join(sorted(offered)) or 'nothing'},"
+                f" not {self.release}"
+            )
         job.step("apt: packages")
         job.runner.run(
             [*apt, "install", "--download-only", *self.packages], needs="apt", log=job.log

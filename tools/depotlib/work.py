@@ -27,7 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-# Lines of Maven, pip, apt and mmdebstrap that say what went wrong; pip calls a dead network a warning.
+# Lines of clients that say what went wrong; to pip, a dead network is only worth a warning.
 TELLING = re.compile(r"(\[ERROR\]|ERROR:|E:|error:) *\S|.*connection broken by")
 EPOCH = 315532800  # 1980-01-01, the oldest time that zip files can carry
 
