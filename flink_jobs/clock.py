@@ -47,7 +47,7 @@ class Partition:
     """What the end of a partition tells. Times in epoch milliseconds, None where nothing is known.
 
     newest: the newest ts that can have moved event time, of machines and of `_clock`. appended:
-    when the last reading of a machine came. end: the offset after the last record.
+    when the last such reading of a machine came. end: the offset after the last record.
     """
 
     newest: int | None = None
@@ -79,18 +79,30 @@ def ticks(partitions: Sequence[Partition], now: int, idle_ms: int) -> dict[int, 
 
 
 def seen(before: Partition, record: Message, ahead_ms: int) -> Partition:
-    """A partition after one more record. What is no reading of ours moves nothing."""
+    """A partition after one more record.
+
+    What is no reading of ours moves nothing, nor does one that the watermark passes over because
+    it is too far ahead: a machine with a wrong clock must not keep its partition waiting.
+    """
     appended = record.timestamp()[1]
     after = replace(before, end=max(before.end, (record.offset() or 0) + 1))
     try:
         reading = contracts.parse_reading(record.value() or b"", ())
     except contracts.ContractError:
         return after
-    if reading.machine_id != contracts.CLOCK:
-        after = replace(after, appended=max(appended, before.appended or 0))
     if reading.ts > appended + ahead_ms:
         return after
-    return replace(after, newest=max(reading.ts, before.newest or 0))
+    after = replace(after, newest=max(reading.ts, before.newest or 0))
+    if reading.machine_id == contracts.CLOCK:
+        return after
+    return replace(after, appended=max(appended, before.appended or 0))
+
+
+def after_outage(before: Partition, away_ms: int, now: int) -> Partition:
+    """A partition to which nothing could be appended for a while: that time is no idleness."""
+    if before.appended is None:
+        return before
+    return replace(before, appended=max(before.appended, min(before.appended + away_ms, now)))
 
 
 class TopicClock:
@@ -101,7 +113,14 @@ class TopicClock:
         self.topic: str = config["telemetry_topic"]
         self._idle_ms = int(config["idle_timeout_s"] * 1000)
         self._ahead_ms = int(config["max_clock_ahead_s"] * 1000)
-        self._producer = Producer({**config["kafka"], **contracts.PRODUCER_DEFAULTS})
+        self._producer = Producer(
+            {
+                **config["kafka"],
+                **contracts.PRODUCER_DEFAULTS,
+                # One that waits for a broker would come before the readings that wait as well.
+                "message.timeout.ms": int(_ANSWER_WITHIN_S * 1000),
+            }
+        )
         self._consumer = Consumer(
             {
                 **config["kafka"],
@@ -112,11 +131,30 @@ class TopicClock:
             }
         )
         self._partitions: list[Partition] = []
+        self._answered: int | None = None
+        self._failed = False
 
     def step(self, now: int) -> dict[int, int]:
         """Look at the topic once and append what is due; returns that. Raises KafkaException."""
+        if self._answered is None:
+            self._answered = now
+        away_ms = now - self._answered if self._failed else 0
+        self._failed = True
         self._look()
+        self._answered = now
+        self._partitions = [after_outage(p, away_ms, now) for p in self._partitions]
         due = ticks(self._partitions, now, self._idle_ms)
+        self._append(due)
+        self._failed = False
+        return due
+
+    def _append(self, due: Mapping[int, int]) -> None:
+        errors: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                errors.append(error)
+
         for partition, ts in due.items():
             reading = contracts.Reading(contracts.CLOCK, ts, {})
             self._producer.produce(
@@ -124,23 +162,27 @@ class TopicClock:
                 contracts.encode_reading(reading),
                 contracts.CLOCK.encode(),
                 partition,
+                on_delivery=delivered,
             )
-        self._producer.flush(_ANSWER_WITHIN_S)
-        return due
+        self._producer.flush()
+        if errors:
+            raise KafkaException(errors[0])
 
     def _look(self) -> None:
-        """Read the ends of the partitions that have grown."""
+        """Read the ends of the partitions that have grown, all of them or KafkaException."""
         metadata = self._consumer.list_topics(self.topic, _ANSWER_WITHIN_S).topics[self.topic]
         if metadata.error:
             raise KafkaException(metadata.error)
-        missing = len(metadata.partitions) - len(self._partitions)
-        self._partitions += [Partition()] * missing
+        count = len(metadata.partitions)
+        self._partitions = [*self._partitions, *[Partition()] * count][:count]
         grown = []
-        for index, partition in enumerate(self._partitions):
+        for index in range(count):
             place = TopicPartition(self.topic, index)
             low, high = self._consumer.get_watermark_offsets(place, timeout=_ANSWER_WITHIN_S)
-            if high > partition.end:
-                place.offset = max(low, high - _TAIL, partition.end)
+            if high < self._partitions[index].end:
+                self._partitions[index] = Partition()  # the topic was made anew
+            if high > self._partitions[index].end:
+                place.offset = max(low, high - _TAIL, self._partitions[index].end)
                 grown.append(place)
         self._consumer.assign(grown)
         unread = {place.partition for place in grown}
@@ -157,6 +199,9 @@ class TopicClock:
                     self._partitions[index] = replace(self._partitions[index], end=end)
                 elif not error.retriable():
                     raise KafkaException(error)
+        if unread:
+            # A partition of which something is unread would pass for an idle one.
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"unread: {sorted(unread)}"))
 
 
 def main() -> int:

@@ -78,27 +78,23 @@ def train(steps: Steps, plant: Path, data: Path | None) -> None:
     """Make the model that site.yml deploys, from recorded or simulated normal operation."""
     normal = data or OUT / "normal.csv"
     if data is None:
-        steps.run(
-            "normal operation, simulated",
-            tool("simulate", "--plant", plant, "--machines", str(PUMPS), "--seed", "1")
-            + ["--readings", str(NORMAL_READINGS), "--faults", "none", "--out", normal],
-        )
-    steps.run(
-        "model",
-        tool("train", "--type", "pump", "--plant", plant, "--data", normal)
-        + ["--out", OUT / "models" / "pump-anomaly.onnx"],
-    )
+        simulate = tool("simulate", "--plant", plant, "--machines", str(PUMPS), "--seed", "1")
+        simulate += ["--readings", str(NORMAL_READINGS), "--faults", "none", "--out", normal]
+        steps.run("normal operation, simulated", simulate)
+    fit = tool("train", "--type", "pump", "--plant", plant, "--data", normal)
+    fit += ["--out", OUT / "models" / "pump-anomaly.onnx"]
+    steps.run("model", fit)
 
 
 def stream(steps: Steps, plant: Path, data: Path | None) -> None:
     """Send machine data and show what comes out of the other end while it does."""
     common: list[str | Path] = ["--config", CLIENT, "--plant", plant]
-    source = (
-        tool("replay", data, *common, "--align", "now", "--speed", str(SPEED), "--close", "--quiet")
-        if data
-        else tool("simulate", *common, "--machines", str(PUMPS), "--readings", str(READINGS))
-        + ["--speed", str(SPEED), "--seed", "2", "--close", "--quiet"]
-    )
+    if data:
+        source = tool("replay", data, *common, "--align", "now")
+    else:
+        source = tool("simulate", *common, "--machines", str(PUMPS), "--seed", "2")
+        source += ["--readings", str(READINGS)]
+    source += ["--speed", str(SPEED), "--close", "--quiet"]
     with steps.step("machine data: scored windows and alerts as they come"):
         watch = subprocess.Popen(
             list(map(str, tool("watch", *common, "--since", "end", "--until-idle", str(IDLE_S)))),

@@ -1,0 +1,82 @@
+"""Processes and hosts that die while a million readings pass: nothing lost, nothing doubled."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import INVENTORY, PLANT_FILE, ROOT, eventually, on, rest, run
+from exactly_once import balance, sent, windows_of
+
+from flink_jobs import contracts
+from flink_jobs.tools.kafka import Tail
+
+READINGS, MACHINES = 1_000_000, 200
+
+
+@pytest.fixture
+def passing(client, kind):
+    """A million readings on their way through the plant; calling it ends with the balance."""
+    tail = Tail(client, [contracts.telemetry_topic(kind.name)])
+    simulate = [sys.executable, "-m", "flink_jobs.tools.simulate", "--quiet", "--flat-out"]
+    simulate += ["--config", ROOT / "out" / "client.conf", "--plant", PLANT_FILE, "--close"]
+    simulate += ["--machines", MACHINES, "--readings", READINGS, "--seed", time.time_ns() % 1000]
+    source = subprocess.Popen(list(map(str, simulate)), cwd=ROOT)
+    with tail:
+        eventually("readings on their way", lambda: tail.read(1.0), 60)
+
+    def finished():
+        assert source.wait(timeout=300) == 0
+        machines = {f"pump-{i:03d}" for i in range(1, MACHINES + 1)}
+        readings = sent(client, kind, machines)
+        return balance(client, windows_of(readings, kind), within_s=420)
+
+    yield finished
+    source.kill()
+    source.wait()
+
+
+def predicted(client):
+    """Waits until predictions of this run are being committed: the job is in the middle of it."""
+    with Tail(client, [contracts.PREDICTIONS]) as tail:
+        eventually("predictions under way", lambda: tail.read(1.0), 120)
+
+
+def kill(host, unit):
+    """kill -9 of a unit's main process, as the kernel's out-of-memory killer does it."""
+    on(host, f"kill -9 $(systemctl show -p MainPID --value {unit})")
+
+
+def test_a_broker_and_a_taskmanager_killed_in_mid_run(client, passing):
+    predicted(client)
+    used = rest("/taskmanagers")["taskmanagers"]
+    working = next(t["id"] for t in used if t["freeSlots"] < t["slotsNumber"])
+    kill(working, "flink-taskmanager")
+    kill("node3", "kafka")
+    result = passing()
+    print(result)
+    assert result.exact, str(result)
+
+
+def test_a_host_stopped_and_started_again(client, passing):
+    predicted(client)
+    run(sys.executable, "tools/hosts.py", "stop", INVENTORY, "node2")
+    run(sys.executable, "tools/hosts.py", "start", INVENTORY, "node2")
+    result = passing()
+    print(result)
+    assert result.exact, str(result)
+
+
+def test_a_jobmanager_killed_gets_its_job_back_by_itself(client, passing):
+    predicted(client)
+    (before,) = [job["jid"] for job in rest("/jobs/overview")["jobs"] if job["state"] == "RUNNING"]
+    kill("node1", "flink-jobmanager")
+
+    def recovered():
+        answer = on("node1", "curl -fsS http://localhost:8081/jobs/overview", check=False)
+        return '"state":"RUNNING"' in answer and before not in answer
+
+    eventually("the job runs again", recovered, 240)
+    result = passing()
+    print(result)
+    assert result.exact, str(result)
