@@ -14,16 +14,16 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv depot hosts down site verify demo quality test unit live lint lock
+.PHONY: help prerequisites venv depot hosts down site verify demo quality test unit live lint docs lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: venv depot  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
+demo: venv  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
 	python tools/demo.py --inventory $(INVENTORY) $(if $(DATA),--data $(DATA))
 
-down:  ## remove all that demo made: hosts, network, volume, keys
-	@if [ -x $(BIN)/python ]; then python tools/hosts.py down $(INVENTORY); fi
+down:  ## remove all that demo made: hosts, network, volume, image, keys
+	@if [ -x $(BIN)/python ]; then python tools/hosts.py down $(INVENTORY) --with-image; fi
 
 prerequisites:  ## Debian packages the control node lacks
 	@tools/prerequisites.sh
@@ -65,6 +65,9 @@ lint: venv  ## ansible-lint (production), yamllint, ruff, mypy: no skips
 	mypy
 	yamllint .
 	ansible-lint
+
+docs: venv  ## the reference pages from the roles' argument_specs
+	python tools/reference.py
 
 lock: venv  ## make the locks again after a change of requirements.in
 	uv pip compile -q --generate-hashes --python-version 3.11 --no-header requirements.in -o requirements.txt

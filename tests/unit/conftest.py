@@ -1,14 +1,19 @@
-"""What several tests run against."""
+"""What several tests run with."""
 
 from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import Producer
+from hypothesis import settings
+
+# A test that waits for the machine is not a slow one.
+settings.register_profile("plantline", deadline=None)
+settings.load_profile("plantline")
 
 
 @pytest.fixture
 def mock_kafka() -> Iterator[str]:
-    """Address of librdkafka's mock broker: an empty cluster, topics of four partitions on demand."""
+    """Address of librdkafka's mock broker, empty; topics appear on demand, with 4 partitions."""
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = broker.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{one.host}:{one.port}" for one in brokers)

@@ -1,0 +1,461 @@
+"""Roles without hosts: what they promise, and the files they would write.
+
+Variables come from real inventories and templates are rendered by Ansible's own engine, in this
+process. An undefined variable fails the test as it fails the run.
+"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from ansible.vars.manager import VariableManager
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "inventories" / "demo"
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+TEMPLATES = sorted(
+    path.relative_to(ROOT / "roles") for path in ROOT.glob("roles/*/templates/**/*.j2")
+)
+
+# What Ansible would find out about a host, as far as templates ask.
+FACTS = {
+    "memtotal_mb": 16000,
+    "processor_vcpus": 2,
+    "architecture": "x86_64",
+    "virtualization_role": "guest",
+    "virtualization_type": "kvm",
+    "all_ipv4_addresses": ["192.0.2.1"],
+    "ssh_host_key_ed25519_public": "AAAAC3Nz",
+}
+# What earlier tasks of a role leave for its templates.
+RESULTS = {
+    "item": {"name": "taskmanager", "runs": True},
+    "python_runtime_id": "0" * 64,
+    "__flink_jobs_packaged": {"stdout": '{"code_sha256": "0123456789abcdef", "files": {}}'},
+    "flink_jobs_declared": [
+        {"name": "a", "module": "m", "parallelism": 1, "config": {}},
+        {"name": "b", "module": "m", "parallelism": 1},
+    ],
+}
+
+init_plugin_loader()
+
+
+def loaded(file):
+    """A YAML file of the project, its templates trusted; {} where there is none."""
+    path = ROOT / file
+    return DataLoader().load_from_file(str(path), trusted_as_template=True) if path.exists() else {}
+
+
+class Plant:
+    """The hosts of an inventory and what a role would render for each of them."""
+
+    def __init__(self, source):
+        self._loader = DataLoader()
+        self._loader.set_basedir(str(ROOT))
+        inventory = InventoryManager(self._loader, sources=[str(source)])
+        variables = VariableManager(self._loader, inventory)
+        own = {"ansible_facts": FACTS, "__ssh_trust_made": {"ssh_public_key": "ssh-ed25519 AAAA"}}
+        self.hostvars = {
+            host.name: variables.get_vars(host=host, include_hostvars=False) | own
+            for host in inventory.get_hosts()
+        }
+        self.groups = next(iter(self.hostvars.values()))["groups"]
+
+    def templar(self, role, host, **more):
+        variables = (
+            loaded(f"roles/{role}/defaults/main.yml")
+            | self.hostvars[host]
+            | loaded(f"roles/{role}/vars/main.yml")
+            | RESULTS
+            | {
+                "hostvars": self.hostvars,
+                "role_path": str(ROOT / "roles" / role),
+                "ansible_managed": "Ansible managed",
+            }
+            | more
+        )
+        return Templar(self._loader, variables=variables)
+
+    def render(self, role, template, host, **more):
+        text = (ROOT / "roles" / role / "templates" / template).read_text()
+        rendered = self.templar(role, host, **more).template(trust_as_template(text))
+        assert isinstance(rendered, str)
+        return rendered
+
+    def value(self, role, name, host):
+        return self.templar(role, host).template(trust_as_template("{{ " + name + " }}"))
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Plant(DEMO)
+
+
+def main_options(role):
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+    return specs["argument_specs"]["main"]["options"]
+
+
+# The same inside
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_has_the_same_inside(role):
+    files = {
+        str(path.relative_to(ROOT / "roles" / role))
+        for path in (ROOT / "roles" / role).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files >= {
+        "meta/main.yml",
+        "meta/argument_specs.yml",
+        "tasks/main.yml",
+        "vars/main.yml",
+    }
+    folders = {file.split("/")[0] for file in files}
+    assert folders <= {"defaults", "files", "handlers", "meta", "tasks", "templates", "vars"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_options_and_defaults_are_the_same(role):
+    options = main_options(role)
+    defaults = yaml.safe_load_all((ROOT / f"roles/{role}/defaults/main.yml").read_text())
+    promised = {name: about["default"] for name, about in options.items() if "default" in about}
+    assert promised == next(defaults)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_required_option_has_no_default(role):
+    for name, about in main_options(role).items():
+        assert not (about.get("required") and "default" in about), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_entry_of_a_role_is_described_and_there(role):
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+    for entry, about in specs["argument_specs"].items():
+        assert (ROOT / f"roles/{role}/tasks/{entry}.yml").is_file()
+        assert about["short_description"]
+        for name, option in about["options"].items():
+            assert {"type", "description"} <= set(option), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_carry_the_roles_name(role):
+    prefix = {"artifact": "artifact"}.get(role, role)
+    for name in main_options(role):
+        assert name.startswith(f"{prefix}_")
+    for name in yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text()):
+        assert name.startswith(f"__{prefix}_")
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=str)
+def test_every_template_renders_for_every_host_of_the_demo(demo, template):
+    role, _, name = template.parts
+    for host in demo.hostvars:
+        text = demo.render(role, name, host)
+        assert text.strip()
+        assert "{{" not in text
+        assert "{%" not in text
+
+
+# Memory
+
+
+def settings_of_flink(text):
+    """flink-conf.yaml as Flink 1.20 reads it: `key: value`, all from a # on is a comment."""
+    settings = {}
+    for line in text.splitlines():
+        key, separator, value = line.partition("#")[0].strip().partition(": ")
+        if key:
+            assert separator, line
+            assert key not in settings, f"{key} is given twice"
+            settings[key] = value
+    return settings
+
+
+def megabytes(size):
+    assert size.endswith("m")
+    return int(size[:-1])
+
+
+def memory_of(plant, host, **more):
+    """MB that a host's processes are given, by process."""
+    flink = settings_of_flink(plant.render("flink", "flink-conf.yaml.j2", host, **more))
+    taken = {
+        "kafka": int(
+            plant.templar("kafka", host, **more).template(trust_as_template("{{ kafka_heap_mb }}"))
+        ),
+        "taskmanager": megabytes(flink["taskmanager.memory.process.size"]),
+    }
+    if host == plant.groups["flink_masters"][0]:
+        taken["jobmanager"] = megabytes(flink["jobmanager.memory.process.size"])
+    return taken
+
+
+def test_all_processes_of_a_host_leave_it_room_for_the_page_cache(demo):
+    for host, about in demo.hostvars.items():
+        assert sum(memory_of(demo, host).values()) < 0.8 * about["host_memory_mb"]
+
+
+@pytest.mark.parametrize("host_memory_mb", [4096, 8192, 32768, 262144])
+def test_memory_fits_hosts_of_any_size(demo, host_memory_mb):
+    taken = memory_of(demo, "node1", host_memory_mb=host_memory_mb)
+    assert sum(taken.values()) < 0.8 * host_memory_mb
+    # A JVM with less does not start, or lives on its garbage collector.
+    assert taken["kafka"] >= 512
+    assert taken["jobmanager"] >= 768
+    assert taken["taskmanager"] >= 1024
+
+
+# Flink
+
+
+def test_flink_reads_every_setting_as_it_was_meant(demo):
+    meant = demo.value("flink", "__flink_config", "node1")
+    read = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
+    assert read == {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in meant.items()
+    }
+
+
+def test_all_hosts_of_flink_agree_but_for_their_own_names(demo):
+    own = {"taskmanager.host", "taskmanager.resource-id"}
+    read = {
+        host: settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", host))
+        for host in demo.groups["flink"]
+    }
+    shared = [
+        {key: value for key, value in settings.items() if key not in own}
+        for settings in read.values()
+    ]
+    assert all(settings == shared[0] for settings in shared)
+    for host, settings in read.items():
+        assert {settings[key] for key in own} == {host}
+        assert settings["jobmanager.rpc.address"] == demo.groups["flink_masters"][0]
+
+
+def test_a_setting_of_the_inventory_replaces_ours_and_null_takes_it_away(demo):
+    change = {"heartbeat.timeout": 20000, "io.tmp.dirs": None, "restart-strategy.type": "none"}
+    read = settings_of_flink(
+        demo.render("flink", "flink-conf.yaml.j2", "node1", flink_config=change)
+    )
+    assert read["heartbeat.timeout"] == "20000"
+    assert read["restart-strategy.type"] == "none"
+    assert "io.tmp.dirs" not in read
+
+
+def test_state_lies_on_the_shared_mount_that_the_unit_waits_for(demo):
+    shared = {"flink_shared_dir": "/mnt/plant"}
+    read = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1", **shared))
+    unit = demo.render("flink", "flink.service.j2", "node1", **shared)
+    assert "RequiresMountsFor=/mnt/plant\n" in unit
+    writable = unit.partition("ReadWritePaths=")[2].splitlines()[0]
+    for key in ("state.checkpoints.dir", "state.savepoints.dir"):
+        assert read[key].removeprefix("file://").startswith(f"{writable}/")
+    jobs_dir = demo.templar("flink_jobs", "node1", **shared).template(
+        trust_as_template("{{ flink_jobs_state_dir }}")
+    )
+    assert jobs_dir == writable
+
+
+def test_the_demos_jobs_find_slots_even_when_a_worker_is_lost(demo):
+    about = demo.hostvars["node1"]
+    read = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
+    slots = int(read["taskmanager.numberOfTaskSlots"])
+    needed = len(about["plant_models"]) * about["plant_jobs_parallelism"]
+    assert needed <= slots * (len(demo.groups["flink_workers"]) - 1)
+
+
+def test_a_lost_process_is_missed_only_after_several_beats(demo):
+    read = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
+    assert int(read["heartbeat.timeout"]) >= 3 * int(read["heartbeat.interval"])
+
+
+def test_the_clock_serves_all_jobs_that_have_a_configuration(demo):
+    unit = demo.render("flink_jobs", "flink-clock.service.j2", "node1")
+    [command] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert command.endswith("--config /etc/plantline/jobs/a.config.json")
+
+
+def test_the_master_may_log_in_to_all_workers_and_nobody_else_anywhere(demo):
+    masters = demo.groups["flink_masters"]
+    for host in demo.groups["flink"]:
+        admitted = demo.render("ssh_trust", "authorized_keys.j2", host).splitlines()[1:]
+        assert len(admitted) == len(masters)
+        assert all(line.startswith('from="192.0.2.1",restrict ssh-') for line in admitted)
+        known = demo.render("ssh_trust", "known_hosts.j2", host).splitlines()[1:]
+        names = {line.split(",")[0] for line in known}
+        assert names == (set(demo.groups["flink_workers"]) if host in masters else set())
+
+
+# Kafka
+
+
+def kafka_inventory(brokers, combined):
+    """An inventory with so many brokers; controllers are the first three of them, or others."""
+    names = [f"broker{number}" for number in range(1, brokers + 1)]
+    quorum = min(brokers, 3)
+    controllers = names[:quorum] if combined else [f"controller{n + 1}" for n in range(quorum)]
+    hosts = {
+        name: {"ansible_host": f"198.51.100.{number}", "kafka_node_id": number}
+        for number, name in enumerate(dict.fromkeys(controllers + names), 1)
+    }
+    groups = {"kafka_controllers": controllers, "kafka_brokers": names}
+    children = {group: {"hosts": dict.fromkeys(some, {})} for group, some in groups.items()}
+    return {"all": {"hosts": hosts}, "kafka": {"children": children}}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(n, combined) for n in (1, 2, 3, 5) for combined in (True, False)],
+    ids=lambda param: f"{param[0]}-{'combined' if param[1] else 'isolated'}",
+)
+def kafka(request, tmp_path_factory):
+    file = tmp_path_factory.mktemp("inventory") / "hosts.yml"
+    file.write_text(yaml.safe_dump(kafka_inventory(*request.param)))
+    plant = Plant(file)
+    plant.brokers, plant.combined = request.param
+    return plant
+
+
+def properties(text):
+    """server.properties as Java reads it, one line per property."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        key, separator, value = line.partition("=")
+        assert separator, line
+        assert key not in found, f"{key} is given twice"
+        assert value == value.strip() != "", line
+        found[key] = value
+    return found
+
+
+def of_nodes(plant, **more):
+    return {
+        host: properties(plant.render("kafka", "server.properties.j2", host, **more))
+        for host in plant.hostvars
+    }
+
+
+def endpoints(text):
+    """Listeners `NAME://host:port,…` as {name: (host, port)}."""
+    parsed = {}
+    for listener in filter(None, text.split(",")):
+        name, _, address = listener.partition("://")
+        host, _, port = address.rpartition(":")
+        parsed[name] = (host, port)
+    return parsed
+
+
+def test_every_node_plays_the_roles_of_its_groups(kafka):
+    for host, node in of_nodes(kafka).items():
+        roles = set(node["process.roles"].split(","))
+        assert ("broker" in roles) == (host in kafka.groups["kafka_brokers"])
+        assert ("controller" in roles) == (host in kafka.groups["kafka_controllers"])
+        assert (len(roles) == 2) == (kafka.combined and "controller" in roles)
+
+
+def test_all_nodes_name_the_same_voters_where_these_listen(kafka):
+    nodes = of_nodes(kafka)
+    [voters] = {node["controller.quorum.voters"] for node in nodes.values()}
+    by_id = {}
+    for voter in voters.split(","):
+        number, _, address = voter.partition("@")
+        by_id[number] = tuple(address.rsplit(":", 1))
+    assert len(by_id) == len(kafka.groups["kafka_controllers"])
+    for host in kafka.groups["kafka_controllers"]:
+        node = nodes[host]
+        address, port = by_id[node["node.id"]]
+        assert address == kafka.hostvars[host]["ansible_host"]
+        assert port == endpoints(node["listeners"])[node["controller.listener.names"]][1]
+    assert len({node["node.id"] for node in nodes.values()}) == len(nodes)
+
+
+def test_a_node_binds_what_its_roles_need_and_tells_clients_only_of_brokers(kafka):
+    for host, node in of_nodes(kafka).items():
+        bound = endpoints(node["listeners"])
+        told = endpoints(node.get("advertised.listeners", ""))
+        roles = node["process.roles"].split(",")
+        assert ("CONTROLLER" in bound) == ("controller" in roles)
+        assert set(told) == set(bound) - {"CONTROLLER"}
+        assert (node["inter.broker.listener.name"] in told) == ("broker" in roles)
+        assert all(port == bound[name][1] for name, (_, port) in told.items())
+        assert {address for address, _ in told.values()} <= {kafka.hostvars[host]["ansible_host"]}
+        mapped = dict(pair.split(":") for pair in node["listener.security.protocol.map"].split(","))
+        assert set(bound) | {node["controller.listener.names"]} <= set(mapped)
+        assert len({port for _, port in bound.values()}) == len(bound)
+
+
+def test_records_are_on_up_to_three_brokers_and_outlive_the_loss_of_one(kafka):
+    for node in of_nodes(kafka).values():
+        replicas = int(node["default.replication.factor"])
+        needed = int(node["min.insync.replicas"])
+        assert replicas == min(kafka.brokers, 3)
+        # Three: what is acknowledged is on two disks at least. Two: one alone may go on.
+        assert needed == (2 if replicas == 3 else 1)
+        if replicas > 1:
+            assert needed < replicas, "the loss of one broker would stop every producer"
+
+
+def test_what_kafka_keeps_for_itself_is_as_safe_as_the_records(kafka):
+    for node in of_nodes(kafka).values():
+        for topic in ("offsets.topic", "transaction.state.log"):
+            assert node[f"{topic}.replication.factor"] == node["default.replication.factor"]
+        assert node["transaction.state.log.min.isr"] == node["min.insync.replicas"]
+
+
+def test_clients_are_told_the_listeners_of_all_brokers(kafka):
+    nodes = of_nodes(kafka)
+    expected = {
+        ":".join(endpoints(nodes[host]["advertised.listeners"])["CLIENT"])
+        for host in kafka.groups["kafka_brokers"]
+    }
+    for template in ("client.conf.j2", "client.properties.j2"):
+        told = properties(kafka.render("kafka", template, "broker1"))
+        servers = told["bootstrap.servers"].split(",")
+        assert set(servers) == expected
+        assert len(servers) == len(expected)
+
+
+def test_another_network_for_data_is_used_throughout(demo, tmp_path):
+    inventory = kafka_inventory(3, combined=True)
+    for about in inventory["all"]["hosts"].values():
+        about["kafka_address"] = about["ansible_host"].replace("198.51.100", "203.0.113")
+    file = tmp_path / "hosts.yml"
+    file.write_text(yaml.safe_dump(inventory))
+    plant = Plant(file)
+    for host in plant.hostvars:
+        text = plant.render("kafka", "server.properties.j2", host)
+        assert "203.0.113." in text
+        assert "198.51.100." not in text
+        assert "198.51.100." not in plant.render("kafka", "client.conf.j2", host)
+
+
+def test_a_listener_more_is_bound_and_told_by_brokers_only(tmp_path):
+    file = tmp_path / "hosts.yml"
+    file.write_text(yaml.safe_dump(kafka_inventory(2, combined=False)))
+    listeners = loaded("roles/kafka/defaults/main.yml")["kafka_listeners"]
+    more = {"kafka_listeners": listeners | {"PLANT": {"port": 9095, "protocol": "SSL"}}}
+    nodes = of_nodes(Plant(file), **more)
+    for host, node in nodes.items():
+        is_broker = host.startswith("broker")
+        assert ("PLANT" in endpoints(node["listeners"])) == is_broker
+        assert ("PLANT" in endpoints(node.get("advertised.listeners", ""))) == is_broker
+        assert "PLANT:SSL" in node["listener.security.protocol.map"].split(",")
+
+
+def test_a_property_of_the_inventory_replaces_ours_and_null_takes_it_away(demo):
+    change = {"min.insync.replicas": 1, "group.initial.rebalance.delay.ms": None, "x.y": True}
+    [read, *_] = of_nodes(demo, kafka_config=change).values()
+    assert read["min.insync.replicas"] == "1"
+    assert read["x.y"] == "true"
+    assert "group.initial.rebalance.delay.ms" not in read
