@@ -54,7 +54,7 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 	  --plant $(INVENTORY)/group_vars/all/plant.yml --out out/quality.json
 
 test: venv depot lint  ## every test: linters, units, then the live ones on a plant of their own
-	pytest tests
+	pytest -ra --durations=15
 
 unit: venv  ## the tests that need no hosts
 	pytest tests/unit

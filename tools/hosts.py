@@ -13,13 +13,14 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -28,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DEPOT = ROOT / "depot"
 OUT = ROOT / "out" / "hosts"
+FACTS = ROOT / ".cache" / "facts"
 DOCKERD_PID = OUT / "dockerd.pid"
 LABEL = "plantline.inventory"
 BOOT_DEADLINE_S = 120.0
@@ -263,6 +265,18 @@ def run_options(fleet: Fleet, host: Host, cgroup_version: str) -> list[str]:
     ]  # fmt: skip
 
 
+def forget_facts(hosts: Iterable[Host]) -> None:
+    """Removes what Ansible remembers of hosts (fact_caching in ansible.cfg).
+
+    It knows them by name only: a host made anew, or one of another inventory, passes for the old.
+    """
+    names = {host.name for host in hosts}
+    for file in FACTS.glob("*"):
+        # Ansible puts the version of its format before the name.
+        if re.sub(r"^s\d+_", "", file.name) in names:
+            file.unlink(missing_ok=True)
+
+
 def make_key(fleet: Fleet) -> str:
     """Makes the fleet's SSH key pair; returns the public key."""
     shutil.rmtree(fleet.keys, ignore_errors=True)
@@ -336,6 +350,7 @@ def up(engine: Engine, fleet: Fleet, archive: Path | None) -> None:
     """Makes and starts what is missing; running hosts are left alone."""
     absent = {host for host in fleet.hosts if engine.state(fleet.container(host)) == "absent"}
     own = ("--label", f"{LABEL}={fleet.name}", fleet.prefix)
+    forget_facts(absent)
     if absent:
         image = import_image(engine, archive or depot_image())
         if fleet.prefix not in engine.names("network", "ls", "--format", "{{.Name}}"):
@@ -371,7 +386,7 @@ def up(engine: Engine, fleet: Fleet, archive: Path | None) -> None:
 
 
 def down(engine: Engine, fleet: Fleet, with_image: bool) -> None:
-    """Removes the fleet's containers, network, volume and keys, and an engine started by `up`."""
+    """Removes the fleet's containers, network, volume, keys and facts, and an engine we started."""
     own = ("--filter", f"label={LABEL}={fleet.name}")
     for kind, listing, removal in (
         ("hosts", ("ps", "-aq", *own), ("rm", "--force", "--volumes")),
@@ -386,8 +401,14 @@ def down(engine: Engine, fleet: Fleet, with_image: bool) -> None:
         images = engine.run("images", "--format", "{{.Repository}}:{{.Tag}}", "plantline-node")
         for image in images.split():
             engine.run("rmi", image, check=False)  # refused while another fleet runs on it
-    shutil.rmtree(fleet.keys, ignore_errors=True)
+    forget(fleet)
     engine.stop_if_ours()
+
+
+def forget(fleet: Fleet) -> None:
+    """Removes what this machine knows of hosts that are gone: keys and facts."""
+    shutil.rmtree(fleet.keys, ignore_errors=True)
+    forget_facts(fleet.hosts)
 
 
 def start(engine: Engine, fleet: Fleet, hosts: Sequence[Host]) -> None:
@@ -453,7 +474,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         fleet = read_inventory(arguments.inventory)
         if arguments.command == "down" and shutil.which("docker") is None:
-            shutil.rmtree(fleet.keys, ignore_errors=True)
+            forget(fleet)
             return 0
         engine = Engine()
         match arguments.command:

@@ -243,6 +243,8 @@ def read_all(config: Config, topic: str, since: int | None = None) -> Iterator[M
 
 
 def _consumer(config: Config, extra: Mapping[str, Any] | None = None) -> Consumer:
+    # One client file serves both kinds; librdkafka warns of what only producers have.
+    config = {key: value for key, value in config.items() if key not in PRODUCER_DEFAULTS}
     return Consumer(
         {
             **config,

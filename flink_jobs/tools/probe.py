@@ -1,6 +1,6 @@
 """Send one reading through the whole plant and wait for its prediction.
 
-    python -m flink_jobs.tools.probe [--type pump] [--within 120]
+    python -m flink_jobs.tools.probe [--type TYPE] [--within 120]
 
 The reading belongs to the reserved machine `_probe`; it has no reference, so its windows come back
 unscored and never alert. Event time moves with the wall clock meanwhile, as in a plant at work.
@@ -61,12 +61,16 @@ def probe(config: Config, kind: MachineType, within_s: float) -> float:
 
 def main() -> int:
     arguments_of = parser("probe", __doc__)
-    arguments_of.add_argument("--type", default="pump", help="machine type (%(default)s)")
+    arguments_of.add_argument("--type", help="machine type (the plant model's first)")
     arguments_of.add_argument("--within", type=positive, default=120.0, help="seconds (120)")
     arguments = arguments_of.parse_args()
 
     def command() -> int:
-        kind = load_plant(arguments.plant).machine_types[arguments.type]
+        kinds = load_plant(arguments.plant).machine_types
+        name = arguments.type or next(iter(kinds))
+        if name not in kinds:
+            raise ToolError(f"{arguments.plant} has no machine type {name!r}; use {sorted(kinds)}")
+        kind = kinds[name]
         took = probe(read_config(arguments.config), kind, arguments.within)
         print(f"a reading of {kind.name} came back as a prediction after {took:.1f} s")
         return 0

@@ -1,5 +1,6 @@
 """tools/hosts.py: what is read from an inventory and what is told to the container engine."""
 
+import configparser
 import importlib.util
 import json
 import os
@@ -115,6 +116,58 @@ def test_an_empty_depot_names_the_command_that_fills_it(tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_text('{"artifacts": {}}')
     with pytest.raises(hosts.HostsError, match="no node-image"):
         hosts.depot_image()
+
+
+@pytest.fixture
+def facts(tmp_path, monkeypatch):
+    """Ansible's fact cache with the hosts of two inventories; the function tells whose are left."""
+    monkeypatch.setattr(hosts, "FACTS", tmp_path / "facts")
+    monkeypatch.setattr(hosts, "OUT", tmp_path / "out")
+    hosts.FACTS.mkdir()
+    for name in ("node1", "s1_node1", "s12_node2", "s1_node11", "s1_other-node1"):
+        (hosts.FACTS / name).touch()
+    return lambda: {file.name for file in hosts.FACTS.iterdir()}
+
+
+def test_facts_are_kept_where_hosts_forgets_them():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "ansible.cfg")
+    assert ROOT / config["defaults"]["fact_caching_connection"] == hosts.FACTS
+
+
+class Docker:
+    """Stands in for an engine that has these containers and does as it is told."""
+
+    def __init__(self, *containers):
+        self._containers = containers
+
+    def run(self, *_, **__):
+        return ""
+
+    def names(self, *_):
+        return set()
+
+    def state(self, container):
+        return "running" if container in self._containers else "absent"
+
+    def stop_if_ours(self):
+        pass
+
+
+def test_a_host_made_anew_has_no_facts_yet_and_a_running_one_keeps_its(facts, monkeypatch):
+    for step in ("wait_for_boot", "wait_for_ssh"):
+        monkeypatch.setattr(hosts, step, lambda *_: None)
+    monkeypatch.setattr(hosts, "import_image", lambda *_: "image")
+    monkeypatch.setattr(hosts, "known_hosts_line", lambda host, _: f"{host.name}\n")
+    hosts.up(Docker("plantline-demo-node1"), fleet(), Path("image.tar"))
+    assert facts() == {"node1", "s1_node1", "s1_node11", "s1_other-node1"}
+
+
+def test_removed_hosts_leave_no_facts(facts):
+    engine = Docker("plantline-demo-node1", "plantline-demo-node2")
+    for _ in range(2):
+        hosts.down(engine, fleet(), with_image=False)
+        assert facts() == {"s1_node11", "s1_other-node1"}
 
 
 def test_a_missing_engine_names_the_command_that_installs_it(monkeypatch):

@@ -87,8 +87,9 @@ class Plant:
         assert isinstance(rendered, str)
         return rendered
 
-    def value(self, role, name, host):
-        return self.templar(role, host).template(trust_as_template("{{ " + name + " }}"))
+    def value(self, role, name, host, **more):
+        expression = trust_as_template("{{ " + name + " }}")
+        return self.templar(role, host, **more).template(expression)
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,13 @@ def demo():
     return Plant(DEMO)
 
 
+def entries(role):
+    """The role's entry points as its argument_specs describe them."""
+    return loaded(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+
+
 def main_options(role):
-    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
-    return specs["argument_specs"]["main"]["options"]
+    return entries(role)["main"]["options"]
 
 
 # The same inside
@@ -124,9 +129,8 @@ def test_every_role_has_the_same_inside(role):
 @pytest.mark.parametrize("role", ROLES)
 def test_options_and_defaults_are_the_same(role):
     options = main_options(role)
-    defaults = yaml.safe_load_all((ROOT / f"roles/{role}/defaults/main.yml").read_text())
     promised = {name: about["default"] for name, about in options.items() if "default" in about}
-    assert promised == next(defaults)
+    assert promised == loaded(f"roles/{role}/defaults/main.yml")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -137,8 +141,7 @@ def test_a_required_option_has_no_default(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_entry_of_a_role_is_described_and_there(role):
-    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
-    for entry, about in specs["argument_specs"].items():
+    for entry, about in entries(role).items():
         assert (ROOT / f"roles/{role}/tasks/{entry}.yml").is_file()
         assert about["short_description"]
         for name, option in about["options"].items():
@@ -147,11 +150,10 @@ def test_every_entry_of_a_role_is_described_and_there(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_variables_carry_the_roles_name(role):
-    prefix = {"artifact": "artifact"}.get(role, role)
     for name in main_options(role):
-        assert name.startswith(f"{prefix}_")
-    for name in yaml.safe_load((ROOT / f"roles/{role}/vars/main.yml").read_text()):
-        assert name.startswith(f"__{prefix}_")
+        assert name.startswith(f"{role}_")
+    for name in loaded(f"roles/{role}/vars/main.yml"):
+        assert name.startswith(f"__{role}_")
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=str)
@@ -188,9 +190,7 @@ def memory_of(plant, host, **more):
     """MB that a host's processes are given, by process."""
     flink = settings_of_flink(plant.render("flink", "flink-conf.yaml.j2", host, **more))
     taken = {
-        "kafka": int(
-            plant.templar("kafka", host, **more).template(trust_as_template("{{ kafka_heap_mb }}"))
-        ),
+        "kafka": int(plant.value("kafka", "kafka_heap_mb", host, **more)),
         "taskmanager": megabytes(flink["taskmanager.memory.process.size"]),
     }
     if host == plant.groups["flink_masters"][0]:
@@ -259,9 +259,7 @@ def test_state_lies_on_the_shared_mount_that_the_unit_waits_for(demo):
     writable = unit.partition("ReadWritePaths=")[2].splitlines()[0]
     for key in ("state.checkpoints.dir", "state.savepoints.dir"):
         assert read[key].removeprefix("file://").startswith(f"{writable}/")
-    jobs_dir = demo.templar("flink_jobs", "node1", **shared).template(
-        trust_as_template("{{ flink_jobs_state_dir }}")
-    )
+    jobs_dir = demo.value("flink_jobs", "flink_jobs_state_dir", "node1", **shared)
     assert jobs_dir == writable
 
 
@@ -308,7 +306,7 @@ def kafka_inventory(brokers, combined):
         for number, name in enumerate(dict.fromkeys(controllers + names), 1)
     }
     groups = {"kafka_controllers": controllers, "kafka_brokers": names}
-    children = {group: {"hosts": dict.fromkeys(some, {})} for group, some in groups.items()}
+    children = {group: {"hosts": {name: {} for name in some}} for group, some in groups.items()}
     return {"all": {"hosts": hosts}, "kafka": {"children": children}}
 
 
@@ -426,7 +424,7 @@ def test_clients_are_told_the_listeners_of_all_brokers(kafka):
         assert len(servers) == len(expected)
 
 
-def test_another_network_for_data_is_used_throughout(demo, tmp_path):
+def test_another_network_for_data_is_used_throughout(tmp_path):
     inventory = kafka_inventory(3, combined=True)
     for about in inventory["all"]["hosts"].values():
         about["kafka_address"] = about["ansible_host"].replace("198.51.100", "203.0.113")
