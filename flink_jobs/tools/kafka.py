@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,6 +72,7 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
+@lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition on which every producer of the plant puts this key."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

@@ -41,32 +41,23 @@ _AHEAD_SHARE = 0.8
 
 @dataclass(frozen=True)
 class Lane:
-    """One telemetry topic during one run; `idle` are its partitions without a machine of the run.
+    """One telemetry topic during one run.
 
-    The run speaks for idle partitions too: readings of `_clock` follow its event time there, so
-    that they do not hold the windows of the others back until idle_timeout.
+    The run speaks for partitions where none of its machines does (any more): readings of `_clock`
+    follow its event time there, so that they do not hold the windows of the others back until
+    idle_timeout.
     """
 
     kind: MachineType
     topic: str
     partitions: int
-    idle: tuple[int, ...]
 
 
 def lanes(config: Config, machines: dict[str, MachineType]) -> dict[str, Lane]:
     """A run's lanes by topic, from {machine_id: type}. Raises ToolError for a missing topic."""
     kinds = {contracts.telemetry_topic(kind.name): kind for kind in machines.values()}
-    result = {}
-    for topic, count in partition_counts(config, sorted(kinds)).items():
-        kind = kinds[topic]
-        used = {
-            partition_of(machine_id.encode(), count)
-            for machine_id, its_kind in machines.items()
-            if its_kind.name == kind.name
-        }
-        idle = tuple(p for p in range(count) if p not in used)
-        result[topic] = Lane(kind, topic, count, idle)
-    return result
+    counts = partition_counts(config, sorted(kinds))
+    return {topic: Lane(kinds[topic], topic, count) for topic, count in counts.items()}
 
 
 def event_time(config: Config, kind: MachineType, not_before: int = 0) -> int | None:
@@ -151,17 +142,21 @@ class Stream:
         self._ahead_ms = int(min(lane.kind.max_clock_ahead_s for lane in lanes.values()) * 1000)
         self._tick_ms = min(max(lane.kind.slide_s * 100, 1000) for lane in lanes.values())
         self._next_tick = 0
+        # Who has spoken since the last tick, by topic.
+        self._spoken: dict[str, set[bytes]] = {topic: set() for topic in lanes}
         self._begin: tuple[float, int] | None = None
 
     def send(self, items: Iterable[Item]) -> None:
         """Send all items. An interrupt ends it early; what was queued is still delivered."""
-        publish, last = self._publisher.send, self.last
+        publish, last, spoken = self._publisher.send, self.last, self._spoken
         stop = 0
         try:
             for ts, topic, key, value in items:
                 if ts >= stop:
                     stop = self._reach(ts)
                 publish(topic, key, value, ANY)
+                if topic in spoken:
+                    spoken[topic].add(key)
                 last[topic] = ts
                 self.readings += 1
         except KeyboardInterrupt:
@@ -180,7 +175,7 @@ class Stream:
                 self._publisher.send(topic, contracts.CLOCK.encode(), clock_reading(ts), partition)
 
     def _reach(self, ts: int) -> int:
-        """Wait until `ts` is due, tick idle partitions; returns the ts at which to call again."""
+        """Wait until `ts` is due, tick silent partitions; returns the ts at which to call again."""
         if self._begin is None:
             self._begin = (time.monotonic(), ts)
         step_ms = self._tick_ms
@@ -192,12 +187,16 @@ class Stream:
         if ts >= self._next_tick:
             self._next_tick = ts + self._tick_ms
             for lane in self._lanes.values():
-                for partition in lane.idle:
-                    self._publisher.send(
-                        lane.topic, contracts.CLOCK.encode(), clock_reading(ts), partition
-                    )
+                self._tick_silent(lane, ts)
         self._progress.show(self.readings, f"at {shown_time(ts)}")
         return ts + step_ms
+
+    def _tick_silent(self, lane: Lane, ts: int) -> None:
+        keys = self._spoken[lane.topic]
+        heard = {partition_of(key, lane.partitions) for key in keys}
+        keys.clear()
+        for partition in set(range(lane.partitions)) - heard:
+            self._publisher.send(lane.topic, contracts.CLOCK.encode(), clock_reading(ts), partition)
 
     def _sleep_until(self, due: float) -> None:
         while (remaining := due - time.monotonic()) > 0:

@@ -34,8 +34,8 @@ def reading(ts, machine=b"m"):
     return ts, TOPIC, machine, orjson.dumps({"machine_id": machine.decode(), "ts": ts})
 
 
-def make(log, idle=(), speed=None):
-    lane = stream.Lane(PUMP, TOPIC, 6, idle)
+def make(log, speed=None):
+    lane = stream.Lane(PUMP, TOPIC, 6)
     return stream.Stream(log, {TOPIC: lane}, speed, Progress("test"))
 
 
@@ -64,10 +64,8 @@ def test_a_machine_is_always_on_the_same_partition_and_all_partitions_are_used()
 def test_readings_go_to_the_partition_of_their_key():
     log = Log()
     make(log).send([reading(1_000), reading(2_000)])
-    assert [(value["ts"], partition) for _, _, value, partition in log.sent] == [
-        (1_000, ANY),
-        (2_000, ANY),
-    ]
+    readings = [(v["ts"], p) for _, key, v, p in log.sent if key != b"_clock"]
+    assert readings == [(1_000, ANY), (2_000, ANY)]
 
 
 def test_closing_moves_every_partition_past_the_last_window_and_the_disorder():
@@ -75,9 +73,10 @@ def test_closing_moves_every_partition_past_the_last_window_and_the_disorder():
     sender = make(log)
     sender.send([reading(0), reading(119_999)])
     sender.close()
-    assert sorted(partition for partition, _ in log.clocks()) == [0, 1, 2, 3, 4, 5]
+    newest = dict(log.clocks())
+    assert sorted(newest) == [0, 1, 2, 3, 4, 5]
     # The last window with a reading ends at 180,000 at the latest.
-    watermarks = {ts - int(PUMP.max_disorder_s * 1000) for _, ts in log.clocks()}
+    watermarks = {ts - int(PUMP.max_disorder_s * 1000) for ts in newest.values()}
     assert min(watermarks) >= 180_000 - 1
 
 
@@ -87,15 +86,27 @@ def test_nothing_is_closed_where_nothing_was_sent():
     assert log.sent == []
 
 
-def test_idle_partitions_follow_the_run():
+def test_partitions_without_a_machine_of_the_run_follow_it():
     log = Log()
-    make(log, idle=(2, 5)).send([reading(ts) for ts in range(0, 5_000, 500)])
-    assert log.clocks() == [(p, ts) for ts in range(0, 5_000, 1_000) for p in (2, 5)]
+    make(log).send([reading(ts) for ts in range(0, 5_000, 500)])
+    silent = set(range(6)) - {partition_of(b"m", 6)}
+    ticked = [(p, ts) for p, ts in log.clocks() if ts]
+    assert sorted(ticked) == sorted((p, ts) for ts in range(1_000, 5_000, 1_000) for p in silent)
+
+
+def test_a_partition_whose_machines_have_ended_follows_the_others():
+    other = next(k for k in (b"a", b"b", b"c") if partition_of(k, 6) != partition_of(b"m", 6))
+    log = Log()
+    readings = [reading(ts) for ts in range(0, 10_000, 500)]
+    readings += [reading(ts, other) for ts in range(0, 3_000, 500)]
+    make(log).send(sorted(readings))
+    ended = [ts for p, ts in log.clocks() if p == partition_of(other, 6) and ts]
+    assert ended == list(range(4_000, 10_000, 1_000))
 
 
 def test_an_idle_partition_is_never_ahead_of_what_was_sent():
     log = Log()
-    make(log, idle=(0,)).send([reading(ts) for ts in (0, 10, 60_000, 60_001, 3_600_000)])
+    make(log).send([reading(ts) for ts in (0, 10, 60_000, 60_001, 3_600_000)])
     newest = 0
     for _, key, value, _ in log.sent:
         if key == b"_clock":
@@ -124,7 +135,7 @@ def test_a_stream_ahead_of_the_wall_clock_waits_for_it():
     begin = time.monotonic()
     make(log).send([reading(ts)])
     assert time.monotonic() - begin >= 0.2
-    assert len(log.sent) == 1
+    assert [value["ts"] for _, key, value, _ in log.sent if key != b"_clock"] == [ts]
 
 
 @pytest.mark.parametrize(
