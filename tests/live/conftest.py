@@ -22,6 +22,21 @@ KEEP = bool(os.environ.get("PLANTLINE_KEEP"))
 DATA = ROOT.parent / "shared" / "data"
 
 
+_NOTES = []
+
+
+def note(text):
+    """A figure of this run, shown at its end."""
+    _NOTES.append(text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _NOTES:
+        terminalreporter.section("figures of this run")
+        for text in _NOTES:
+            terminalreporter.write_line(text)
+
+
 def run(*command, check=True, **options):
     """A command in the project's root; its output is shown where it fails."""
     result = subprocess.run(
@@ -45,7 +60,7 @@ def playbook(name, *arguments):
     begin = time.monotonic()
     result = run("ansible-playbook", name, "-i", INVENTORY, *arguments, stdin=subprocess.DEVNULL)
     seconds = time.monotonic() - begin
-    print(f"{name} {' '.join(arguments)}: {seconds:.0f} s")
+    note(f"{name} {' '.join(arguments)}: {seconds:.0f} s")
     recap = {}
     for line in result.stdout.split("PLAY RECAP")[1].splitlines():
         host, separator, counts = line.partition(" : ")

@@ -6,7 +6,7 @@ import time
 
 import orjson
 import pytest
-from conftest import DATA, PLANT_FILE, ROOT, on, tool
+from conftest import DATA, PLANT_FILE, ROOT, note, on, tool
 from exactly_once import balance, sent, windows_of
 
 from flink_jobs import contracts
@@ -43,7 +43,7 @@ def test_a_million_readings_of_200_machines_are_predicted_once(client, kind):
     readings = sent(client, kind, {f"pump-{i:03d}" for i in range(1, 201)})
     assert len(readings) == 1_000_000
     result = balance(client, windows_of(readings, kind), within_s=240)
-    print(result)
+    note(str(result))
     assert result.exact, str(result)
 
 
@@ -156,7 +156,7 @@ def test_quality_on_real_pumps_beats_t2q(client):
         *("--data", DATA, "--out", out),
     )
     found = json.loads(out.read_text())
-    print(found)
+    note(f"quality: {found}")
     assert found["skab"]["files"] == len(list((DATA / "skab" / "data" / "valve1").glob("*.csv")))
     assert found["skab"]["f1"] >= 0.76
     assert found["skab"]["far"] <= 25

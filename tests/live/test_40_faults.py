@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-from conftest import INVENTORY, PLANT_FILE, ROOT, eventually, on, rest, run
+from conftest import INVENTORY, PLANT_FILE, ROOT, eventually, note, on, rest, run
 from exactly_once import balance, sent, windows_of
 
 from flink_jobs import contracts
@@ -54,7 +54,7 @@ def test_a_broker_and_a_taskmanager_killed_in_mid_run(client, passing):
     kill(working, "flink-taskmanager")
     kill("node3", "kafka")
     result = passing()
-    print(result)
+    note(str(result))
     assert result.exact, str(result)
 
 
@@ -63,7 +63,7 @@ def test_a_host_stopped_and_started_again(client, passing):
     run(sys.executable, "tools/hosts.py", "stop", INVENTORY, "node2")
     run(sys.executable, "tools/hosts.py", "start", INVENTORY, "node2")
     result = passing()
-    print(result)
+    note(str(result))
     assert result.exact, str(result)
 
 
@@ -78,5 +78,5 @@ def test_a_jobmanager_killed_gets_its_job_back_by_itself(client, passing):
 
     eventually("the job runs again", recovered, 240)
     result = passing()
-    print(result)
+    note(str(result))
     assert result.exact, str(result)
