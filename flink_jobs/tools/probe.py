@@ -3,7 +3,9 @@
     python -m flink_jobs.tools.probe [--type TYPE] [--within 120]
 
 The reading belongs to the reserved machine `_probe`; it has no reference, so its windows come back
-unscored and never alert. Event time moves with the wall clock meanwhile, as in a plant at work.
+unscored and never alert. It stands right behind the newest reading, and event time goes on from
+there at the pace of the wall clock until its first window closes: in a plant at work that is where
+event time goes anyway, and in one at rest it leaves room for data that is replayed later.
 """
 
 from __future__ import annotations
@@ -15,12 +17,11 @@ from flink_jobs import contracts
 from flink_jobs.plant import MachineType, load_plant
 from flink_jobs.tools.cli import parser, positive, run
 from flink_jobs.tools.kafka import Config, Publisher, Tail, ToolError, partition_counts, read_config
-from flink_jobs.tools.stream import clock_reading, event_time
+from flink_jobs.tools.stream import ROOM_MS, clock_reading, event_time
 
 PROBE = "_probe"
 
 _POLL_S = 0.5
-_DAY_MS = 86_400_000
 
 
 def probe(config: Config, kind: MachineType, within_s: float) -> float:
@@ -30,16 +31,16 @@ def probe(config: Config, kind: MachineType, within_s: float) -> float:
     """
     topic = contracts.telemetry_topic(kind.name)
     partitions = partition_counts(config, [topic])[topic]
-    newest = event_time(config, kind, not_before=_now_ms() - _DAY_MS)
-    # Not behind what the topic has seen, which would be late; not in the future either.
-    ts = max(_now_ms(), (newest or 0) + 1)
+    newest = event_time(config, kind)
+    ts = 1 + (_now_ms() - ROOM_MS if newest is None else newest)
     due = ts + int((kind.slide_s + kind.max_disorder_s + 1) * 1000)
     begin = time.monotonic()
     with Tail(config, [contracts.PREDICTIONS]) as tail, Publisher(config) as publisher:
         reading = contracts.Reading(PROBE, ts, {kind.channels[0].name: None})
         publisher.send(topic, PROBE.encode(), contracts.encode_reading(reading))
         while time.monotonic() - begin < within_s:
-            clock = clock_reading(min(due, max(ts, _now_ms())))
+            elapsed_ms = int((time.monotonic() - begin) * 1000)
+            clock = clock_reading(min(due, ts + elapsed_ms))
             for partition in range(partitions):
                 publisher.send(topic, contracts.CLOCK.encode(), clock, partition)
             publisher.poll()

@@ -51,8 +51,6 @@ _RESOLUTION = np.array([1e-4, 1e-4, 1e-3, 0.05, 0.01, 0.01, 0.1, 0.1])
 _DECIMALS = (4, 4, 3, 2, 2, 2, 1, 1)
 
 _FILE_START_MS = 1_704_067_200_000  # 2024-01-01T00:00:00Z, so that files repeat byte for byte
-# An accelerated run on a fresh topic begins this long ago, so that later ones find room behind it.
-_ROOM_MS = 7 * 86_400_000
 _CHUNK = 50_000
 _REPAIR_S = 20.0
 _FAULTY_SHARE = 0.6
@@ -347,7 +345,7 @@ def _to_kafka(options: argparse.Namespace) -> None:
     if start is None:
         span_ms = int((options.readings or 0) / options.machines * options.period * 1000)
         newest = stream.event_time(config, kind, not_before=now if live else 0)
-        start = stream.free_start(newest, kind, now if live else now - span_ms - _ROOM_MS)
+        start = stream.free_start(newest, kind, now if live else now - span_ms - stream.ROOM_MS)
         start = max(start, now) if live else start
     fleet = _fleet(options, start)
     lanes = stream.lanes(config, dict.fromkeys(fleet.ids, kind))

@@ -32,6 +32,10 @@ from flink_jobs.tools.kafka import (
 # (ts, topic, key, value), by time
 Item = tuple[int, str, bytes, bytes]
 
+# What does not follow the wall clock begins this long ago on a fresh topic, so that later runs find
+# room behind it.
+ROOM_MS = 7 * 86_400_000
+
 _STEP_S = 0.05
 _WAIT_S = 0.25
 _DAY_MS = 86_400_000

@@ -188,7 +188,7 @@ def _follow(board: Board, tail: Tail, options: argparse.Namespace) -> Iterator[A
     """Reads into the board until it is time to end; yields the alerts."""
     begin = time.monotonic()
     newest: float | None = None
-    due = begin
+    due, told = begin, 0
     while True:
         for message in tail.read(_POLL_S):
             newest = time.monotonic()
@@ -196,8 +196,8 @@ def _follow(board: Board, tail: Tail, options: argparse.Namespace) -> Iterator[A
             if isinstance(found, Alert):
                 yield found
         now = time.monotonic()
-        if board.machines and now >= due and not options.table:
-            due = now + _LINE_EVERY_S
+        if board.predictions > told and now >= due and not options.table:
+            due, told = now + _LINE_EVERY_S, board.predictions
             print(newest_line(board), flush=True)
         if options.seconds is not None and now - begin >= options.seconds:
             return
