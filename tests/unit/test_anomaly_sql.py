@@ -5,7 +5,6 @@ import copy
 import pytest
 from jinja2 import UndefinedError
 
-from flink_jobs.contracts import alert_id
 from flink_jobs.jobs import anomaly_sql
 
 CONFIG = {
@@ -74,9 +73,3 @@ def test_state_version_follows_what_shapes_the_state(key):
 def test_state_version_leaves_the_rest_alone(key):
     changed = CONFIG | {key: {"kafka": {}}.get(key, 7)}
     assert anomaly_sql.state_version(changed) == anomaly_sql.state_version(CONFIG)
-
-
-def test_alert_ids_are_the_contracts():
-    """SQL and Python must name an alert alike; the SQL side is seen in tests/live."""
-    assert alert_id("p", "anomaly", "m", 5) == alert_id("p", "anomaly", "m", 5)
-    assert alert_id("p", "anomaly", "m", 5) != alert_id("p", "anomaly", "m", 6)
