@@ -11,15 +11,16 @@ DATA ?=
 PYTHON ?= python3
 
 BIN := .venv/bin
+TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv depot hosts down site verify demo quality test unit lint docs lock
+.PHONY: help prerequisites venv training depot hosts down site verify demo quality test unit lint docs lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: venv  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
+demo: venv training  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
 	python tools/demo.py --inventory $(INVENTORY) $(if $(DATA),--data $(DATA))
 
 down:  ## remove all that demo made: hosts, network, volume, image, keys
@@ -34,6 +35,13 @@ venv: .venv/.complete  ## the control node's Python environment
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+training: .venv-train/.complete  ## the Python environment that models are trained in
+.venv-train/.complete: flink_jobs/requirements-train.txt pyproject.toml | prerequisites
+	$(PYTHON) -m venv .venv-train
+	$(TRAIN)/pip install --quiet --disable-pip-version-check --require-hashes -r flink_jobs/requirements-train.txt
+	$(TRAIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 depot: venv  ## fetch every artifact once; needs the network only for what is missing
@@ -53,10 +61,12 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 	python -m flink_jobs.tools.quality --data $(DATA) --config out/client.conf \
 	  --plant $(INVENTORY)/group_vars/all/plant.yml --out out/quality.json
 
-test: venv depot lint  ## every test: linters, units, then the live ones on a plant of their own
+test: venv training depot lint  ## every test: linters, units, then the live ones on a plant of their own
+	$(TRAIN)/pytest -q tests/training
 	pytest -ra --durations=15
 
-unit: venv  ## the tests that need no hosts
+unit: venv training  ## the tests that need no hosts
+	$(TRAIN)/pytest -q tests/training
 	pytest tests/unit
 
 lint: venv  ## ansible-lint (production), yamllint, ruff, mypy: no skips
@@ -73,3 +83,5 @@ lock: venv  ## make the locks again after a change of requirements.in
 	uv pip compile -q --generate-hashes --python-version 3.11 --no-header requirements.in -o requirements.txt
 	uv pip compile -q --generate-hashes --python-version 3.11 --no-header \
 	  --no-emit-package apache-flink-libraries flink_jobs/requirements.in -o flink_jobs/requirements.txt
+	uv pip compile -q --generate-hashes --python-version 3.11 --no-header \
+	  flink_jobs/requirements-train.in -o flink_jobs/requirements-train.txt

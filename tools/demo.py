@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out"
 CLIENT = OUT / "client.conf"
+TRAINING = ROOT / ".venv-train" / "bin" / "python"
 
 # Twelve pumps for forty minutes of their own time, in forty seconds of ours.
 PUMPS, READINGS, SPEED = 12, 12 * 2400, 60
@@ -81,8 +82,8 @@ def train(steps: Steps, plant: Path, data: Path | None) -> None:
         simulate = tool("simulate", "--plant", plant, "--machines", str(PUMPS), "--seed", "1")
         simulate += ["--readings", str(NORMAL_READINGS), "--faults", "none", "--out", normal]
         steps.run("normal operation, simulated", simulate)
-    fit = tool("train", "--type", "pump", "--plant", plant, "--data", normal)
-    fit += ["--out", OUT / "models" / "pump-anomaly.onnx"]
+    fit: list[str | Path] = [TRAINING, "-m", "flink_jobs.tools.train", "--type", "pump"]
+    fit += ["--plant", plant, "--data", normal, "--out", OUT / "models" / "pump-anomaly.onnx"]
     steps.run("model", fit)
 
 

@@ -1,6 +1,7 @@
-"""Make the anomaly model of a machine type from recorded normal data.
+r"""Make the anomaly model of a machine type from recorded normal data.
 
-    python -m flink_jobs.tools.train --type pump --plant plant.yml --data DIR_OR_FILE… --out FILE
+    .venv-train/bin/python -m flink_jobs.tools.train --type pump --plant plant.yml \
+        --data DIR_OR_FILE… --out FILE
 
 Normal are all readings of a machine that no label calls anything else; of another machine only the
 first ones, those that commissioning takes: what is labelled is for judging models, not for making

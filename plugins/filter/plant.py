@@ -58,7 +58,7 @@ def _anomaly(plant: model.Plant, kind: str, servers: str, model_file: Path) -> d
     if not model_file.is_file():
         raise AnsibleFilterError(
             f"the model of machine type {kind!r} is not there: {model_file}; make it with "
-            f"python -m flink_jobs.tools.train --type {kind} … --out {model_file}"
+            f".venv-train/bin/python -m flink_jobs.tools.train --type {kind} … --out {model_file}"
         )
     name = f"plantline-anomaly-{kind}"
     config = model.job_config(plant, kind) | {

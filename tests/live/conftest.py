@@ -104,8 +104,9 @@ def bare_hosts(tmp_path_factory):
         *("simulate", "--plant", PLANT_FILE, "--machines", 12, "--seed", 1),
         *("--readings", 43_200, "--faults", "none", "--out", normal),
     )
-    tool(
-        *("train", "--type", "pump", "--plant", PLANT_FILE, "--data", normal),
+    run(
+        *(ROOT / ".venv-train" / "bin" / "python", "-m", "flink_jobs.tools.train"),
+        *("--type", "pump", "--plant", PLANT_FILE, "--data", normal),
         *("--out", ROOT / "out" / "models" / "pump-anomaly.onnx"),
     )
     if not KEEP:
