@@ -681,8 +681,7 @@ def test_a_wheelhouse_installs_by_its_own_hashes_and_follows_its_lock(
     assert repository.fill().filled == ["runtime"]
 
     wheels = tmp_path / "wheels"
-    with tarfile.open(repository.file("runtime")) as tar:
-        tar.extractall(wheels, filter="data")
+    shutil.unpack_archive(repository.file("runtime"), wheels)
     assert sorted(path.name for path in wheels.iterdir()) == [
         "helper-2.0-py3-none-any.whl",
         "requirements.txt",
@@ -739,8 +738,7 @@ def test_debian_packages_become_a_repository_that_apt_can_read(repository, tmp_p
     assert repository.entry("a")["contents"] == ["epoch 2:1.5-1", "plain 1.0-1"]
 
     copy = tmp_path / "copy"
-    with tarfile.open(repository.file("a")) as tar:
-        tar.extractall(copy, filter="data")
+    shutil.unpack_archive(repository.file("a"), copy)
     (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{copy} ./\n")
     for folder in ("lists/partial", "cache/archives/partial"):
         (tmp_path / folder).mkdir(parents=True)
