@@ -15,6 +15,7 @@ from plugins.filter.plant import plant_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+TRAINING = str(ROOT / ".venv-train" / "bin" / "python")
 DEMO_PLANT = ROOT / "inventories" / "demo" / "group_vars" / "all" / "plant.yml"
 
 LINK = re.compile(r"\]\(([^()\s]+)\)")
@@ -90,14 +91,14 @@ def test_every_option_of_a_command_exists(page):
         for command in COMMAND.finditer(line):
             module = command["module"] or f"flink_jobs.tools.{command['tool']}"
             program = [command["file"], command["verb"]] if command["file"] else ["-m", module]
+            python = TRAINING if ".venv-train/" in line else sys.executable
             for option in re.findall(r"(?<!\S)--[a-z-]+", command["rest"]):
-                assert option in help_of(*program), line
+                assert option in help_of(python, *program), line
 
 
 @functools.cache
 def help_of(*program: str) -> str:
-    command = [sys.executable, *program, "--help"]
-    return subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout
+    return subprocess.run([*program, "--help"], capture_output=True, check=True, text=True, cwd=ROOT).stdout
 
 
 @functools.cache
