@@ -98,7 +98,9 @@ def test_every_option_of_a_command_exists(page):
 
 @functools.cache
 def help_of(*program: str) -> str:
-    return subprocess.run([*program, "--help"], capture_output=True, check=True, text=True, cwd=ROOT).stdout
+    return subprocess.run(
+        [*program, "--help"], capture_output=True, check=True, text=True, cwd=ROOT
+    ).stdout
 
 
 @functools.cache
