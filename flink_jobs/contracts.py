@@ -29,6 +29,12 @@ MODEL_MAX_BYTES: Final = 16 * 1024 * 1024
 # The machine whose readings only move event time: never scored, stored or counted.
 CLOCK: Final = "_clock"
 
+# The machine, only one of a type of the same name, whose readings show that the whole path works.
+HEARTBEAT: Final = "_heartbeat"
+
+# Begins the names of machines and machine types that are the plant's own, such as these two.
+_RESERVED: Final = "_"
+
 # What a reading holds beside its channels; no channel may have one of these names.
 READING_FIELDS: Final = frozenset({"machine_id", "ts", "seq"})
 
@@ -115,6 +121,11 @@ class Alert:
     message: str
     line: str | None
     area: str | None
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a machine or machine type is one of the plant's own: nobody's to watch or count."""
+    return name.startswith(_RESERVED)
 
 
 def telemetry_topic(machine_type: str) -> str:

@@ -15,27 +15,31 @@ Only the control node needs this module; jobs get its `job_config` as JSON.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import math
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
-
 from flink_jobs import contracts
-
-JsonPath = tuple[str | int, ...]
+from flink_jobs.document import Document, JsonPath, did_you_mean
 
 _SCHEMA_FILE = Path(__file__).with_name("plant.schema.json")
+# Severities of limits, the mildest first.
+SEVERITIES = ("warning", "critical")
+
 _DAY_MS = 86_400_000
 _FOR_EVER = "-1"
-_INTEGERS = frozenset({"window_s", "slide_s", "commissioning_readings", "partitions"})
+_INTEGERS = frozenset(
+    {"window_s", "slide_s", "commissioning_readings", "partitions", "retention_days"}
+)
+# Columns that the jobs' SQL has beside the channels.
+JOB_COLUMNS = frozenset(
+    {
+        *("appended", "event_time", "window_start", "window_end", "window_time"),
+        *("n", "counted_before", "counted", "machine_reference", "place_in_time"),
+    }
+)
 
 
 class PlantError(ValueError):
@@ -47,18 +51,43 @@ class PlantError(ValueError):
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Where an alert of a severity begins, in the channel's unit; low or high may be None.
+
+    It ends when the value is back inside by `hysteresis`.
+    """
+
+    severity: str
+    low: float | None = None
+    high: float | None = None
+    hysteresis: float = 0.0
+
+
+@dataclass(frozen=True)
 class Channel:
-    """One measured quantity; a value outside [valid_min, valid_max] is a sensor fault."""
+    """One measured quantity; a value outside [valid_min, valid_max] is a sensor fault.
+
+    `limits` are in the order of severity, the mildest first. `gap` says what stands for a missing
+    value for up to `gap_max_s`: "hold", "interpolate" or, always, "missing".
+    """
 
     name: str
     unit: str
     valid_min: float
     valid_max: float
+    limits: tuple[Limit, ...] = ()
+    gap: str = "missing"
+    gap_max_s: float | None = None
+    max_rate_per_s: float | None = None
+    stuck_after_s: float | None = None
 
 
 @dataclass(frozen=True)
 class MachineType:
-    """A kind of machine: what it measures and how its readings are cut into windows."""
+    """A kind of machine: what it measures and how its readings are cut into windows.
+
+    `models` are the kinds of model that score it; `model` is a former key that nothing uses.
+    """
 
     name: str
     channels: tuple[Channel, ...]
@@ -71,10 +100,25 @@ class MachineType:
     idle_timeout_s: float = 30.0
     partitions: int = 6
     model: str | None = None
+    models: tuple[str, ...] = ()
+    silent_after_s: float | None = None
 
     @property
     def channel_names(self) -> tuple[str, ...]:
         return tuple(channel.name for channel in self.channels)
+
+
+# Not in any plant.yml. A topic of its own gives it an event time of its own: among other machines
+# it would push their time on, or wait for it.
+HEARTBEAT = MachineType(
+    contracts.HEARTBEAT,
+    channels=(Channel("beat", "1", -10.0, 10.0),),
+    window_s=10,
+    slide_s=5,
+    commissioning_readings=60,
+    max_disorder_s=1.0,
+    partitions=1,
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +133,39 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class TopicRole:
+    """Settings of all topics of one role; without `partitions` they are as wide as the widest
+    telemetry topic."""
+
+    retention_days: int
+    partitions: int | None = None
+
+
+# Not in here: machines and model_activations are kept for ever, models is compacted.
+TOPIC_ROLES = {
+    "telemetry": TopicRole(7),
+    "results": TopicRole(30),
+    "alerts": TopicRole(365),
+    "labels": TopicRole(3650),
+}
+
+
+@dataclass(frozen=True)
 class Plant:
+    """The declared plant. `heartbeat`: whether the reserved machine of that name runs in it."""
+
     name: str
     unknown_machines: str
     machine_types: dict[str, MachineType]
     machines: tuple[Machine, ...]
+    heartbeat: bool = True
+    topic_roles: dict[str, TopicRole] = field(default_factory=lambda: dict(TOPIC_ROLES))
+
+    @property
+    def all_types(self) -> dict[str, MachineType]:
+        """The declared machine types and the heartbeat's, by name."""
+        reserved = {HEARTBEAT.name: HEARTBEAT} if self.heartbeat else {}
+        return {**self.machine_types, **reserved}
 
 
 @dataclass(frozen=True)
@@ -114,17 +186,20 @@ def load_plant(path: Path) -> Plant:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlantError([f"{path}: cannot be read: {error}"]) from error
-    document = _Document(path, text)
+    document = Document(path, text)
     if document.data is not None:
-        document.check_schema()
-        document.check_meaning()
+        document.check_schema(json.loads(_SCHEMA_FILE.read_text(encoding="utf-8")))
+        _check_meaning(document)
     if document.problems:
         raise PlantError([line for _, line in sorted(document.problems)])
     return _build(document.data["plant"])
 
 
 def topics(plant: Plant) -> list[Topic]:
-    """Every topic of the contracts, for this plant's machine types (docs/contracts.md)."""
+    """Every topic of the contracts, for this plant's machine types (docs/contracts.md).
+
+    The heartbeat's type is one of them, unless the plant goes without.
+    """
 
     def deleted(name: str, partitions: int, days: int | None) -> Topic:
         config = {
@@ -135,16 +210,22 @@ def topics(plant: Plant) -> list[Topic]:
         }
         return Topic(name, partitions, config)
 
-    kinds = plant.machine_types.values()
+    kinds = plant.all_types.values()
     widest = max(kind.partitions for kind in kinds)
+
+    def of_role(role: str, *names: str) -> list[Topic]:
+        about = plant.topic_roles[role]
+        return [deleted(name, about.partitions or widest, about.retention_days) for name in names]
+
+    telemetry_days = plant.topic_roles["telemetry"].retention_days
     return [
-        *(deleted(contracts.telemetry_topic(kind.name), kind.partitions, 7) for kind in kinds),
-        deleted(contracts.PREDICTIONS, widest, 30),
-        deleted(contracts.ALERTS, widest, 365),
-        deleted(contracts.DLQ, widest, 30),
-        deleted(contracts.EVENTS, widest, 3650),
-        deleted(contracts.MAINTENANCE, widest, 3650),
-        deleted(contracts.FAILURES, widest, 3650),
+        *(
+            deleted(contracts.telemetry_topic(kind.name), kind.partitions, telemetry_days)
+            for kind in kinds
+        ),
+        *of_role("results", contracts.PREDICTIONS, contracts.DLQ),
+        *of_role("alerts", contracts.ALERTS),
+        *of_role("labels", contracts.EVENTS, contracts.MAINTENANCE, contracts.FAILURES),
         deleted(contracts.MACHINES, 1, None),
         deleted(contracts.MODEL_ACTIVATIONS, 1, None),
         Topic(
@@ -158,28 +239,46 @@ def topics(plant: Plant) -> list[Topic]:
 def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
     """What the jobs of one machine type need to know, as plain JSON values.
 
-    The declared machines are not part of it: a machine more must not restart a job.
-    Raises PlantError for a type the plant does not have.
+    What the jobs do not act on is not part of it: a machine or a limit more must not restart them.
+    Raises PlantError for a type the plant does not have; it may be the heartbeat's.
     """
-    if machine_type not in plant.machine_types:
-        known = sorted(plant.machine_types)
+    if machine_type not in plant.all_types:
+        known = sorted(plant.all_types)
         raise PlantError(
             [f"machine type {machine_type!r} is not in plant {plant.name!r}; use one of {known}"]
         )
-    kind = plant.machine_types[machine_type]
-    config = asdict(kind)
-    config["machine_type"] = config.pop("name")
-    config["channels"] = [asdict(channel) for channel in kind.channels]
+    kind = plant.all_types[machine_type]
     return {
         "plant": plant.name,
         "unknown_machines": plant.unknown_machines,
-        "telemetry_topic": contracts.telemetry_topic(machine_type),
-        **config,
+        "machine_type": kind.name,
+        "telemetry_topic": contracts.telemetry_topic(kind.name),
+        "channels": [
+            {
+                "name": channel.name,
+                "unit": channel.unit,
+                "valid_min": channel.valid_min,
+                "valid_max": channel.valid_max,
+            }
+            for channel in kind.channels
+        ],
+        "window_s": kind.window_s,
+        "slide_s": kind.slide_s,
+        "commissioning_readings": kind.commissioning_readings,
+        "max_disorder_s": kind.max_disorder_s,
+        "max_clock_ahead_s": kind.max_clock_ahead_s,
+        "idle_timeout_s": kind.idle_timeout_s,
+        "partitions": kind.partitions,
+        "model": kind.model,
     }
 
 
 def registrations(plant: Plant) -> list[dict[str, Any]]:
-    """The declared machines in the form of topic `machines`, known from the epoch on."""
+    """The machines in the form of topic `machines`, known from the epoch on.
+
+    The heartbeat is a known machine, too, whatever becomes of unknown ones.
+    """
+    reserved = [Machine(contracts.HEARTBEAT, HEARTBEAT.name)] if plant.heartbeat else []
     return [
         contracts.registration(
             machine.machine_id,
@@ -189,228 +288,157 @@ def registrations(plant: Plant) -> list[dict[str, Any]]:
             area=machine.area,
             installed=machine.installed,
         )
-        for machine in plant.machines
+        for machine in (*plant.machines, *reserved)
     ]
 
 
-class _Document:
-    """A YAML document with the line of every key and value, and the problems found in it."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.problems: list[tuple[int, str]] = []
-        self._broken: set[JsonPath] = set()
-        self.lines: dict[JsonPath, int] = {(): 1}
-        self.data: Any = None
-        self._loader = yaml.SafeLoader(text)
-        try:
-            node = self._loader.get_single_node()
-            if node is None:
-                self.problem((), "the file is empty", "Start with the key `plant`.")
-            else:
-                self.data = self._value(node, (), ())
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark else 1
-            what = getattr(error, "problem", None) or str(error)
-            self.problems.append((line, f"{path}:{line}: not valid YAML: {what}"))
-        finally:
-            self._loader.dispose()
-
-    def problem(self, where: JsonPath, what: str, remedy: str) -> None:
-        line = self.lines[where]
-        remedy = remedy[:1].lower() + remedy[1:]
-        self.problems.append((line, f"{self.path}:{line}: {_dotted(where)}: {what}; {remedy}"))
-
-    def _value(self, node: yaml.Node, where: JsonPath, above: tuple[yaml.Node, ...]) -> object:
-        self.lines.setdefault(where, node.start_mark.line + 1)
-        if node in above:
-            raise yaml.constructor.ConstructorError(
-                None, None, "an alias contains itself", node.start_mark
+def _check_meaning(document: Document) -> None:
+    """What a schema cannot say, for every part that satisfies the schema."""
+    if not all(document.is_sound(("plant", part, "")) for part in ("machine_types", "machines")):
+        return
+    plant = document.data["plant"]
+    for name, kind in plant["machine_types"].items():
+        place: JsonPath = ("plant", "machine_types", name)
+        if document.is_sound(place):
+            _check_type(document, place, kind)
+    seen: dict[str, int] = {}
+    for index, machine in enumerate(plant["machines"]):
+        where: JsonPath = ("plant", "machines", index)
+        if not document.is_sound(where):
+            continue
+        machine_id, kind_name = machine["machine_id"], machine["machine_type"]
+        if machine_id in seen:
+            document.problem(
+                (*where, "machine_id"),
+                f"machine {machine_id!r} is declared twice, first in line {seen[machine_id]}",
+                "Give each machine its own id.",
             )
-        above = (*above, node)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, where, above)
-        if isinstance(node, yaml.SequenceNode):
-            return [
-                self._value(item, (*where, index), above) for index, item in enumerate(node.value)
-            ]
-        if node.tag == "tag:yaml.org,2002:timestamp":
-            return node.value  # the model keeps a date as text, whether quoted or not
-        try:
-            return self._loader.construct_object(node)
-        except ValueError as error:
-            raise yaml.constructor.ConstructorError(
-                None, None, str(error), node.start_mark
-            ) from error
+        seen.setdefault(machine_id, document.lines[(*where, "machine_id")])
+        if kind_name not in plant["machine_types"]:
+            known = sorted(plant["machine_types"])
+            document.problem(
+                (*where, "machine_type"),
+                f"machine type {kind_name!r} is not declared",
+                f"{did_you_mean(kind_name, known)}Known types: {', '.join(known)}.",
+            )
 
-    def _mapping(
-        self, node: yaml.MappingNode, where: JsonPath, above: tuple[yaml.Node, ...]
-    ) -> dict[str, Any]:
-        first_line: dict[str, int] = {}
-        for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
-            if key in first_line:
-                self.lines[(*where, key)] = line
-                self.problem(
-                    (*where, key),
-                    f"the key {key!r} is given twice, first in line {first_line[key]}",
-                    "Remove one.",
-                )
-            first_line.setdefault(key, line)
-        self._loader.flatten_mapping(node)
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = self._loader.construct_object(key_node)
-            inner = (*where, key if isinstance(key, str) else str(key_node.value))
-            self.lines[inner] = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                self.problem(inner, f"the key is read as {_shown(key)}, not as text", "Quote it.")
-                continue
-            result[key] = self._value(value_node, inner, above)
-        return result
 
-    def check_schema(self) -> None:
-        schema = json.loads(_SCHEMA_FILE.read_text(encoding="utf-8"))
-        validator = Draft202012Validator(schema, format_checker=FormatChecker(["date"]))
-        for error in validator.iter_errors(self.data):
-            where = tuple(error.absolute_path)
-            for place, what, remedy in _explain(error, where):
-                known = place if place in self.lines else where
-                self._broken.add(known)
-                self.problem(known, what, remedy)
+def _check_type(document: Document, where: JsonPath, kind: dict[str, Any]) -> None:
+    window_s, slide_s = kind["window_s"], kind["slide_s"]
+    if window_s % slide_s:
+        document.problem(
+            (*where, "slide_s"),
+            f"{slide_s} does not divide window_s ({window_s})",
+            "Choose a slide_s of which window_s is a multiple.",
+        )
+    for channel, about in kind["channels"].items():
+        _check_channel(document, (*where, "channels", channel), channel, about)
 
-    def _is_sound(self, where: JsonPath) -> bool:
-        """Whether the schema holds here, inside, and on the way here."""
-        return not any(
-            all(here == there for here, there in zip(where, broken, strict=False))
-            for broken in self._broken
+
+def _check_channel(document: Document, where: JsonPath, name: str, about: dict[str, Any]) -> None:
+    if name in contracts.READING_FIELDS:
+        document.problem(
+            where, f"{name!r} is a field of every reading", "Give the channel another name."
+        )
+    if name in JOB_COLUMNS:
+        document.problem(
+            where, f"{name!r} is a column of the jobs' own", "Give the channel another name."
+        )
+    if "gap_max_s" in about and about.get("gap", "missing") == "missing":
+        document.problem(
+            (*where, "gap_max_s"),
+            "there is no gap to fill",
+            "Say gap: hold or gap: interpolate, or leave it out.",
+        )
+    low, high = about["valid"]
+    if low >= high:
+        document.problem(
+            (*where, "valid"),
+            f"[{low}, {high}] is not a range",
+            "Give two numbers, the lower one first.",
+        )
+        return
+    limits = about.get("limits", {})
+    for severity, limit in limits.items():
+        _check_limit(document, (*where, "limits", severity), limit, low, high)
+    warning, critical = limits.get("warning", {}), limits.get("critical", {})
+    for side, sign, word in (("low", -1, "lower"), ("high", 1, "higher")):
+        if side in warning and side in critical and sign * (critical[side] - warning[side]) <= 0:
+            document.problem(
+                (*where, "limits", "critical", side),
+                f"{critical[side]} does not lie outside the warning's ({warning[side]})",
+                f"Give a {word} one, or leave one of the two out.",
+            )
+    lows = [limit["low"] for limit in limits.values() if "low" in limit]
+    highs = [limit["high"] for limit in limits.values() if "high" in limit]
+    if lows and highs and max(lows) >= min(highs):
+        document.problem(
+            (*where, "limits"),
+            f"low {max(lows)} is not below high {min(highs)}: no value is without an alert",
+            "Lower the one or raise the other.",
         )
 
-    def check_meaning(self) -> None:
-        """What a schema cannot say, for every part that satisfies the schema."""
-        if not all(self._is_sound(("plant", part, "")) for part in ("machine_types", "machines")):
-            return
-        plant = self.data["plant"]
-        for name, kind in plant["machine_types"].items():
-            place: JsonPath = ("plant", "machine_types", name)
-            if self._is_sound(place):
-                self._check_type(place, kind)
-        seen: dict[str, int] = {}
-        for index, machine in enumerate(plant["machines"]):
-            where: JsonPath = ("plant", "machines", index)
-            if not self._is_sound(where):
-                continue
-            machine_id, kind_name = machine["machine_id"], machine["machine_type"]
-            if machine_id in seen:
-                self.problem(
-                    (*where, "machine_id"),
-                    f"machine {machine_id!r} is declared twice, first in line {seen[machine_id]}",
-                    "Give each machine its own id.",
-                )
-            seen.setdefault(machine_id, self.lines[(*where, "machine_id")])
-            if kind_name not in plant["machine_types"]:
-                known = sorted(plant["machine_types"])
-                self.problem(
-                    (*where, "machine_type"),
-                    f"machine type {kind_name!r} is not declared",
-                    f"{_did_you_mean(kind_name, known)}Known types: {', '.join(known)}.",
-                )
 
-    def _check_type(self, where: JsonPath, kind: dict[str, Any]) -> None:
-        window_s, slide_s = kind["window_s"], kind["slide_s"]
-        if window_s % slide_s:
-            self.problem(
-                (*where, "slide_s"),
-                f"{slide_s} does not divide window_s ({window_s})",
-                "Choose a slide_s of which window_s is a multiple.",
+def _check_limit(
+    document: Document, where: JsonPath, limit: dict[str, float], valid_min: float, valid_max: float
+) -> None:
+    sides = [side for side in ("low", "high") if side in limit]
+    if not sides:
+        document.problem(where, "there is neither low nor high", "Give one of them, or both.")
+    for side in sides:
+        if not valid_min <= limit[side] <= valid_max:
+            document.problem(
+                (*where, side),
+                f"{limit[side]} is not in the valid range [{valid_min}, {valid_max}]",
+                "Give a value that the sensor can show: another one would never raise an alert.",
             )
-        for channel, about in kind["channels"].items():
-            place = (*where, "channels", channel)
-            if channel in contracts.READING_FIELDS:
-                self.problem(
-                    place,
-                    f"{channel!r} is a field of every reading",
-                    "Give the channel another name.",
-                )
-            low, high = about["valid"]
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                self.problem(
-                    (*place, "valid"),
-                    f"[{low}, {high}] is not a range",
-                    "Give two finite numbers, the lower one first.",
-                )
-
-
-def _explain(error: ValidationError, where: JsonPath) -> Iterator[tuple[JsonPath, str, str]]:
-    """A schema error as (place, what, remedy), one for each key concerned."""
-    schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
-    remedy = str(schema.get("description", ""))
-    value: Any = error.instance
-    wanted: Any = error.validator_value
-    if error.validator == "additionalProperties":
-        known = sorted(schema["properties"])
-        for key in sorted(set(value) - set(known)):
-            hint = f"{_did_you_mean(key, known)}Known keys: {', '.join(known)}."
-            yield (*where, key), "unknown key", hint
-    elif error.validator == "required":
-        # One error per missing key; jsonschema names it only in its message.
-        yield where, error.message.replace("is a required property", "is missing"), remedy
-    elif error.validator == "type":
-        yield where, f"{_shown(value)} is not {_article(wanted)}", remedy
-    elif error.validator == "enum":
-        choices = [str(choice) for choice in wanted]
-        hint = _did_you_mean(str(value), choices)
-        yield where, f"{_shown(value)} is not one of {', '.join(choices)}", hint + remedy
-    elif error.validator in {"pattern", "format", "minLength", "maxLength"}:
-        place = (*where, value) if "propertyNames" in error.absolute_schema_path else where
-        yield place, f"{_shown(value)} is not allowed here", remedy
-    elif error.validator in {"minProperties", "minItems", "maxItems"}:
-        yield where, f"has {len(value)} entries", remedy
-    else:
-        yield where, f"{_shown(value)} is out of range", remedy
+    room = limit.get("high", valid_max) - limit.get("low", valid_min)
+    if sides and 0 < room <= limit.get("hysteresis", 0):
+        document.problem(
+            (*where, "hysteresis"),
+            f"{limit['hysteresis']} leaves no value at which the alert would end",
+            f"Give one below {room:g}.",
+        )
 
 
 def _build(data: dict[str, Any]) -> Plant:
-    machine_types = {}
-    for name, kind in data["machine_types"].items():
-        channels = tuple(
-            Channel(channel, about["unit"], float(about["valid"][0]), float(about["valid"][1]))
-            for channel, about in kind["channels"].items()
+    machine_types = {
+        name: MachineType(
+            name,
+            **_whole(kind)
+            | {
+                "channels": tuple(_channel(*channel) for channel in kind["channels"].items()),
+                "models": tuple(kind.get("models", ())),
+            },
         )
-        # JSON Schema holds 60.0 for an integer.
-        whole = {key: int(value) for key, value in kind.items() if key in _INTEGERS}
-        machine_types[name] = MachineType(name, **{**kind, **whole, "channels": channels})
+        for name, kind in data["machine_types"].items()
+    }
+    plain = {"name", "unknown_machines", "heartbeat"}
+    given = data.get("topics", {})
     return Plant(
-        data["name"],
-        data.get("unknown_machines", "accept"),
-        machine_types,
-        tuple(Machine(**machine) for machine in data["machines"]),
+        **{"unknown_machines": "accept"} | {key: data[key] for key in plain & data.keys()},
+        machine_types=machine_types,
+        machines=tuple(Machine(**machine) for machine in data["machines"]),
+        topic_roles={
+            role: replace(default, **_whole(given.get(role, {})))
+            for role, default in TOPIC_ROLES.items()
+        },
     )
 
 
-def _dotted(where: JsonPath) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
-    return text.lstrip(".") or "(top level)"
+def _channel(name: str, about: dict[str, Any]) -> Channel:
+    low, high = map(float, about["valid"])
+    given = about.get("limits", {})
+    limits = tuple(
+        Limit(severity, **given[severity]) for severity in SEVERITIES if severity in given
+    )
+    rest = {key: value for key, value in about.items() if key != "valid"}
+    return Channel(name, valid_min=low, valid_max=high, **rest | {"limits": limits})
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
-
-
-def _article(json_type: str) -> str:
-    names = {"object": "a mapping", "array": "a list", "string": "text", "integer": "an integer"}
-    return names.get(json_type, f"a {json_type}")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing (null)"
-    if isinstance(value, dict):
-        return "a mapping"
-    return "a list" if isinstance(value, list) else repr(value)
+def _whole(about: dict[str, Any]) -> dict[str, Any]:
+    """With integers where they belong: JSON Schema holds 60.0 for one."""
+    return {key: int(value) if key in _INTEGERS else value for key, value in about.items()}
 
 
 def main(argv: list[str] | None = None) -> int:

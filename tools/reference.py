@@ -1,14 +1,18 @@
-"""Write docs/reference: one page per role, from its meta/argument_specs.yml.
+"""Write what the documentation repeats: the roles' pages and the keys of the plant model.
 
     python tools/reference.py            # write the pages
     python tools/reference.py --check    # exit code 1 unless they are current
 
-Pages of roles that are gone are removed; a page without MARK was written by hand and is left alone.
+docs/reference has one page per role, from its meta/argument_specs.yml; pages of roles that are gone
+are removed, a page without MARK was written by hand and is left alone. In docs/plant-model.md the
+tables of keys are written anew from the plant model's JSON Schema, of which docs/ has a copy.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +23,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = Path("docs", "reference")
 MARK = "<!-- Written by tools/reference.py from roles/*/meta/argument_specs.yml. -->"
+
+SCHEMA = Path("flink_jobs", "plant.schema.json")
+SCHEMA_COPY = Path("docs", "plant.schema.json")
+PLANT_PAGE = Path("docs", "plant-model.md")
+KEYS = re.compile(r"(?<=<!-- keys: tools/reference.py -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
 
 Spec = Mapping[str, Any]
 
@@ -35,7 +44,15 @@ def pages(root: Path) -> dict[Path, str]:
         if not path.read_text("utf-8").startswith(MARK)
     )
     roles = {REFERENCE / f"{role}.md": role_page(role, spec) for role, spec in specs.items()}
-    return {REFERENCE / "README.md": index_page(specs, by_hand), **roles}
+    schema = (root / SCHEMA).read_text("utf-8")
+    keys = "\n" + "\n".join(key_tables(json.loads(schema))) + "\n"
+    page = KEYS.sub(lambda _: keys, (root / PLANT_PAGE).read_text("utf-8"))
+    return {
+        REFERENCE / "README.md": index_page(specs, by_hand),
+        **roles,
+        SCHEMA_COPY: schema,
+        PLANT_PAGE: page,
+    }
 
 
 def index_page(specs: Mapping[str, Spec], by_hand: list[str]) -> str:
@@ -93,6 +110,55 @@ def rows(options: Spec, above: str = "") -> Iterator[str]:
         yield from rows(about.get("options", {}), inner)
 
 
+def key_tables(schema: Spec) -> Iterator[str]:
+    """Lines of a heading and a table for each mapping of the plant model; equal ones share them."""
+    places: dict[str, list[str]] = {}
+    tables: dict[str, list[str]] = {}
+    for place, about in mappings(schema, "plant", schema["properties"]["plant"]):
+        rows = [
+            f"| `{name}` | {key_text(inner)} | {key_default(name, inner, about)} |"
+            for name, inner in about["properties"].items()
+        ]
+        key = "\n".join(rows)
+        places.setdefault(key, []).append(f"`{place}`")
+        tables.setdefault(key, rows)
+    for key, rows in tables.items():
+        yield f"### {', '.join(places[key])}"
+        yield from ["", "| key | | default |", "|---|---|---|", *rows, ""]
+
+
+def mappings(schema: Spec, place: str, about: Spec) -> Iterator[tuple[str, Spec]]:
+    """Every mapping with keys of its own, with its path, references followed: outer ones first."""
+    about = resolved(schema, about)
+    if "properties" not in about:
+        return
+    about["properties"] = {
+        name: resolved(schema, inner) for name, inner in about["properties"].items()
+    }
+    yield place, about
+    for name, inner in about["properties"].items():
+        yield from mappings(schema, f"{place}.{name}", inner)
+        yield from mappings(schema, f"{place}.{name}[]", inner.get("items", {}))
+        each = f"{place}.{name}.<{name.removeprefix('machine_').removesuffix('s')}>"
+        yield from mappings(schema, each, inner.get("additionalProperties") or {})
+
+
+def resolved(schema: Spec, about: Spec) -> dict[str, Any]:
+    """A part of the schema, with what it refers to."""
+    reference = about.get("$ref", "").rpartition("/")[2]
+    return {**schema["$defs"].get(reference, {}), **about}
+
+
+def key_text(about: Spec) -> str:
+    """The cell of a key: its meaning, then how to give it."""
+    return cell(f"{sentence(about['title'])} {sentence(about['description'])}")
+
+
+def key_default(name: str, about: Spec, mapping: Spec) -> str:
+    """The cell of a key's default: YAML, `required`, or nothing."""
+    return default({**about, "required": name in mapping.get("required", ())})
+
+
 def default(about: Spec) -> str:
     """The cell of an option's default: YAML on one line, or that it must be given."""
     if about.get("required"):
@@ -128,16 +194,15 @@ def cell(text: str) -> str:
 def differing(root: Path) -> dict[Path, str | None]:
     """The pages to write, and those to remove (None), by path relative to the root."""
     wanted = pages(root)
-    found = {path.relative_to(root): path for path in (root / REFERENCE).glob("*.md")}
     gone = {
-        path: None
-        for path, file in found.items()
-        if path not in wanted and file.read_text("utf-8").startswith(MARK)
+        path.relative_to(root): None
+        for path in (root / REFERENCE).glob("*.md")
+        if path.relative_to(root) not in wanted and path.read_text("utf-8").startswith(MARK)
     }
     changed = {
         path: text
         for path, text in wanted.items()
-        if path not in found or found[path].read_text("utf-8") != text
+        if not (root / path).exists() or (root / path).read_text("utf-8") != text
     }
     return {**gone, **changed}
 

@@ -520,7 +520,7 @@ def _ours(table: _Table, _: Path) -> list[Series]:
         series.append(
             Series(
                 machine_id=machine_id,
-                machine_type="pump",
+                machine_type=_simulated_type(machine_id),
                 channels=names,
                 ts=np.array(ts_all, dtype=np.int64),
                 values=np.array(values, dtype=np.float64),
@@ -529,6 +529,12 @@ def _ours(table: _Table, _: Path) -> list[Series]:
             )
         )
     return series
+
+
+def _simulated_type(machine_id: str) -> str:
+    """The simulator calls machines after their type; what is called otherwise passes for a pump."""
+    found = re.fullmatch(r"([a-z][a-z0-9_]*)-\d+", machine_id)
+    return found[1] if found else "pump"
 
 
 def _has(*columns: str) -> Callable[[_Table], bool]:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flink_jobs import contracts
+from flink_jobs import contracts, registry
 from flink_jobs.contracts import Prediction
 from flink_jobs.evaluate import Counts, count, row_verdicts, t2q_verdicts
 from flink_jobs.plant import MachineType, load_plant
@@ -157,7 +157,7 @@ def quality(options: argparse.Namespace) -> int:
     lanes = stream.lanes(config, dict.fromkeys(expected, kind))
     with Tail(config, [contracts.PREDICTIONS]) as tail:
         with Publisher(config) as publisher:
-            stream.register(config, publisher, replay.registrations(series, plant))
+            registry.register(config, publisher, replay.registrations(series, plant))
             publisher.finish()
             progress = cli.Progress("readings sent", total)
             sender = stream.Stream(publisher, lanes, None, progress)

@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from flink_jobs import contracts
+from flink_jobs import contracts, registry
 from flink_jobs.plant import MachineType, Plant, load_plant
 from flink_jobs.tools import cli, datasets, stream
 from flink_jobs.tools.datasets import Series
 from flink_jobs.tools.kafka import Publisher, ToolError, read_config
+from flink_jobs.tools.truth import Truth, from_labels, write_truths
 
 _CHUNK = 20_000
 _NOW = "now"
@@ -117,6 +118,16 @@ def registrations(series: list[Series], plant: Plant) -> list[dict[str, object]]
     return result
 
 
+def truths(series: list[Series], last: dict[str, int]) -> list[Truth]:
+    """What the labels say of machines that have some, up to the `last` ts sent, by topic."""
+    known = []
+    for one in series:
+        end = last.get(contracts.telemetry_topic(one.machine_type), -1) + 1
+        if one.truth is not None and one.ts[0] < end:
+            known.append(from_labels(one.machine_id, one.ts, one.truth).until(end))
+    return known
+
+
 def _placed(series: list[Series], options: argparse.Namespace, plant: Plant) -> list[Series]:
     config = read_config(options.config)
     earliest = min(int(one.ts[0]) for one in series)
@@ -159,13 +170,15 @@ def replay(options: argparse.Namespace) -> int:
         f"{len(series)} machines, {total:,} readings from {cli.shown_time(begin)}", file=sys.stderr
     )
     with Publisher(config) as publisher:
-        stream.register(config, publisher, registrations(series, plant))
+        registry.register(config, publisher, registrations(series, plant))
         publisher.finish()
         total = min(total, options.limit or total)
         progress = cli.Progress("readings sent", total, quiet=options.quiet)
         speed = None if options.flat_out else options.speed
         sender = stream.Stream(publisher, lanes, speed, progress)
         sender.send(merged(series, options.limit))
+        if options.truth:
+            write_truths(options.truth, truths(series, sender.last))
         if options.close:
             sender.close()
     print(f"{sender.readings:,} records delivered", file=sys.stderr)
@@ -193,6 +206,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--machines", nargs="+", default=[], metavar="GLOB", help="only these")
     parser.add_argument("--limit", type=int, help="at most so many readings")
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE.json", help="write the set's labels, for report"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--close", action="store_true", help="end with event time past all windows")
     options = parser.parse_args(argv)

@@ -1,13 +1,16 @@
-"""Simulate pumps: seeded, physical enough to be believed, with the truth about every fault.
+"""Simulate machines: seeded, physical enough to be believed, with the truth about every fault.
 
     python -m flink_jobs.tools.simulate --machines 200 --readings 1000000 --flat-out --close
     python -m flink_jobs.tools.simulate --machines 20 --speed 60         # until interrupted
     python -m flink_jobs.tools.simulate --readings 100000 --faults none --out out/normal.csv
+    python -m flink_jobs.tools.simulate --type fan --speed 60            # any type of the plant
 
 A pump works where its curve meets that of its pipes; motor load, heat and vibration follow from
 there. Four faults develop and are repaired: bearing wear, cavitation, overheating and a closing
-valve. The channels are those of the SKAB test bench, of comparable size and noise. The same seed
-gives the same bytes, and a machine's readings do not depend on how many others run.
+valve. The channels are those of the SKAB test bench, of comparable size and noise. Of a machine
+type with other channels nothing is known but their valid ranges: each channel wanders about a level
+of its own, and a fault moves one of them away. The same seed gives the same bytes, and a machine's
+readings do not depend on how many others run.
 """
 
 from __future__ import annotations
@@ -20,16 +23,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flink_jobs import contracts
-from flink_jobs.plant import load_plant
+from flink_jobs import contracts, registry
+from flink_jobs.plant import Channel, MachineType, Plant, load_plant
 from flink_jobs.tools import cli, stream
 from flink_jobs.tools.kafka import Publisher, ToolError, read_config
+from flink_jobs.tools.truth import TrueFault, Truth, write_truths
 
 Array = npt.NDArray[np.float64]
 
@@ -44,17 +48,13 @@ CHANNELS: Final = (
     "volume_flow",
 )
 FAULTS: Final = ("wear", "cavitation", "overheating", "closing_valve")
-_WEAR, _CAVITATION, _OVERHEATING, _CLOSING = range(len(FAULTS))
-
-# What each sensor can resolve, and the decimals that show it.
-_RESOLUTION = np.array([1e-4, 1e-4, 1e-3, 0.05, 0.01, 0.01, 0.1, 0.1])
-_DECIMALS = (4, 4, 3, 2, 2, 2, 1, 1)
 
 _FILE_START_MS = 1_704_067_200_000  # 2024-01-01T00:00:00Z, so that files repeat byte for byte
 _CHUNK = 50_000
 _REPAIR_S = 20.0
 _FAULTY_SHARE = 0.6
-_SETTLE_READINGS = 500  # faults wait for commissioning (400 readings) and a margin
+_COMMISSIONING = 400
+_SETTLE = 1.25  # faults wait for commissioning and a margin
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Fault:
 class Chunk:
     """Readings number `seq` and on of M machines, n each.
 
-    ts int64 (n, M); values float64 (n, M, 8); fault int8 (n, M), an index of FAULTS or -1.
+    ts int64 (n, M); values float64 (n, M, C); fault int8 (n, M), an index of the fleet's faults, or
+    -1 for none.
     """
 
     seq: int
@@ -86,11 +87,12 @@ class Chunk:
 
 
 class Fleet:
-    """M pumps that run on from chunk to chunk."""
+    """M machines of one type that run on from chunk to chunk: pumps where no type is given."""
 
     def __init__(
         self,
         machines: int,
+        kind: MachineType | None = None,
         *,
         seed: int = 1,
         start_ms: int = _FILE_START_MS,
@@ -98,15 +100,22 @@ class Fleet:
         faults: str = "mixed",
     ) -> None:
         """`faults` is "mixed" (six machines in ten have some, one after the other) or "none"."""
-        self.ids = [f"pump-{number:03d}" for number in range(1, machines + 1)]
+        name = kind.name if kind else "pump"
+        self.ids = [f"{name}-{number:03d}" for number in range(1, machines + 1)]
         self._start_ms = start_ms
         self._period_s = period_s
         self._done = 0
         seeds = [np.random.SeedSequence(seed, spawn_key=(index,)) for index in range(machines)]
         children = [one.spawn(3) for one in seeds]
         self._noise = [np.random.default_rng(child[0]) for child in children]
-        traits = np.array([np.random.default_rng(child[1]).random(8) for child in children])
-        self._pump = _Pump(traits)
+        others = () if kind is None or set(kind.channel_names) <= set(CHANNELS) else kind.channels
+        wanted = 8 + len(others)
+        traits = np.array([np.random.default_rng(child[1]).random(wanted) for child in children])
+        self._machine: _Machine = _Plain(traits, others) if others else _Pump(traits)
+        self.channels = self._machine.channels
+        self.faults = self._machine.faults
+        commissioning = kind.commissioning_readings if kind else _COMMISSIONING
+        self._settle_s = _SETTLE * commissioning * period_s
         self._phase_ms = np.floor(traits[:, 7] * period_s * 1000).astype(np.int64)
         self.order = np.argsort(self._phase_ms, kind="stable").tolist()
         self._schedules = [
@@ -123,11 +132,12 @@ class Fleet:
         count = np.arange(first, first + steps)
         ts = self._start_ms + (count * self._period_s * 1000).astype(np.int64)[:, None]
         ts = ts + self._phase_ms
-        noise = np.stack([rng.standard_normal((steps, _Pump.NOISES)) for rng in self._noise], 1)
+        shape = (steps, self._machine.noises)
+        noise = np.stack([rng.standard_normal(shape) for rng in self._noise], 1)
         level, fault = self._levels(ts)
-        values = self._pump.run(ts, self._period_s, noise, level)
-        values = np.rint(values / _RESOLUTION) * _RESOLUTION
-        for channel, decimals in enumerate(_DECIMALS):
+        values = self._machine.run(ts, self._period_s, noise, level)
+        values = np.rint(values / self._machine.resolution) * self._machine.resolution
+        for channel, decimals in enumerate(self._machine.decimals):
             values[..., channel] = np.round(values[..., channel], decimals)
         return Chunk(first, ts, values, fault)
 
@@ -136,18 +146,32 @@ class Fleet:
         """The faults that have begun so far, by time."""
         return sorted(self._begun.values(), key=lambda fault: (fault.begin, fault.machine_id))
 
+    @property
+    def now(self) -> int:
+        """When the next readings are due, epoch ms."""
+        return self._start_ms + int(self._done * self._period_s * 1000)
+
+    def truths(self, end: int) -> list[Truth]:
+        """What is true of each machine, also of the healthy ones, from the start until `end`."""
+        faults: dict[str, list[TrueFault]] = {name: [] for name in self.ids}
+        for fault in self.truth:
+            if fault.begin < end:
+                known = TrueFault(fault.fault, fault.begin, fault.end)
+                faults[fault.machine_id].append(known)
+        return [Truth(name, self._start_ms, end, tuple(found)) for name, found in faults.items()]
+
     def _levels(self, ts: npt.NDArray[np.int64]) -> tuple[Array, npt.NDArray[np.int8]]:
-        """How far each fault has developed, float64 (4, n, M), and the label int8 (n, M)."""
-        level = np.zeros((len(FAULTS), *ts.shape))
+        """How far each fault has developed, float64 (faults, n, M), and the label int8 (n, M)."""
+        level = np.zeros((len(self.faults), *ts.shape))
         label = np.full(ts.shape, -1, dtype=np.int8)
         for machine, _ in enumerate(self.ids):
             own = ts[:, machine]
             while (fault := self._next[machine]) is not None and fault.begin <= own[-1]:
                 self._begun[machine, fault.begin] = fault
-                kind = FAULTS.index(fault.fault)
+                kind = self.faults.index(fault.fault)
                 grown = np.clip((own - fault.begin) / (fault.full - fault.begin), 0.0, 1.0)
                 # Wear feeds on itself; the others grow steadily.
-                grown = grown**2 if kind == _WEAR else grown
+                grown = grown**2 if fault.fault == "wear" else grown
                 left = np.clip(1.0 - (own - fault.end) / (_REPAIR_S * 1000), 0.0, 1.0)
                 level[kind, :, machine] += fault.severity * grown * left
                 label[(own >= fault.begin) & (own < fault.end), machine] = kind
@@ -159,13 +183,13 @@ class Fleet:
     def _faults(self, machine: int, rng: np.random.Generator) -> Iterator[Fault]:
         if rng.random() >= _FAULTY_SHARE:
             return
-        at_s = _SETTLE_READINGS * self._period_s
+        at_s = self._settle_s
         while True:
             gap, length, growth, severity = rng.random(4).tolist()
             begin = at_s + 60 + 1200 * gap
             end = begin + 240 + 660 * length
             full = begin + (end - begin) * (0.2 + 0.4 * growth)
-            kind = FAULTS[int(rng.integers(len(FAULTS)))]
+            kind = self.faults[int(rng.integers(len(self.faults)))]
             begin_ms, full_ms, end_ms = (
                 self._start_ms + round(second * 1000) for second in (begin, full, end)
             )
@@ -174,10 +198,55 @@ class Fleet:
             at_s = end + 300
 
 
+class _Machine(Protocol):
+    """The physics of M machines with C channels. `resolution` (C,) is what each sensor can resolve,
+    `decimals` those that show it."""
+
+    channels: tuple[str, ...]
+    faults: tuple[str, ...]
+    noises: int
+    resolution: Array
+    decimals: tuple[int, ...]
+
+    def run(self, ts: npt.NDArray[np.int64], period_s: float, noise: Array, level: Array) -> Array:
+        """Channel values float64 (n, M, C) for ts (n, M), noise (n, M, noises) of unit variance and
+        level (faults, n, M), how far each fault has developed."""
+
+
+class _Plain:
+    """M machines of which only the valid ranges of the channels are known."""
+
+    def __init__(self, traits: Array, channels: tuple[Channel, ...]) -> None:
+        """`traits` float64 (M, 8 + C), uniform in [0, 1): the last ones place each channel."""
+        self.channels = tuple(channel.name for channel in channels)
+        self.faults = tuple(f"{channel}_shift" for channel in self.channels)
+        self.noises = 2 * len(channels)
+        low = np.array([channel.valid_min for channel in channels])
+        self._span: Array = np.array([channel.valid_max for channel in channels]) - low
+        magnitude = np.floor(np.log10(self._span)).astype(int)
+        self.resolution = 10.0 ** (magnitude - 4)
+        self.decimals = tuple(np.maximum(4 - magnitude, 0).tolist())
+        self._level = low + self._span * (0.3 + 0.4 * traits[:, 8:])
+        self._slow = np.zeros((len(channels), len(traits)))
+
+    def run(self, ts: npt.NDArray[np.int64], period_s: float, noise: Array, level: Array) -> Array:
+        count = len(self.channels)
+        decay = np.full((count, 1), np.exp(-period_s / 300.0))
+        kicks = np.moveaxis(noise[..., :count], 2, 1) * np.sqrt(1 - decay**2)
+        slow, self._slow = _follow(self._slow, decay, kicks)
+        away = 0.004 * np.moveaxis(slow, 1, 2) + 0.01 * noise[..., count:]
+        away += 0.2 * np.moveaxis(level, 0, 2)
+        return np.asarray(self._level + self._span * away)
+
+
 class _Pump:
     """The physics of M pumps, vectorised over time and machines. Units: bar, l/min, A, °C, V, g."""
 
-    NOISES: Final = 11
+    channels: tuple[str, ...] = CHANNELS
+    faults: tuple[str, ...] = FAULTS
+    noises = 11
+    resolution = np.array([1e-4, 1e-4, 1e-3, 0.05, 0.01, 0.01, 0.1, 0.1])
+    decimals: tuple[int, ...] = (4, 4, 3, 2, 2, 2, 1, 1)
 
     def __init__(self, traits: Array) -> None:
         """`traits` float64 (M, 8), uniform in [0, 1): what makes each pump its own."""
@@ -196,7 +265,6 @@ class _Pump:
         self._heat = np.stack([self._room + self._warm, self._room + 3.5])
 
     def run(self, ts: npt.NDArray[np.int64], period_s: float, noise: Array, level: Array) -> Array:
-        """Channel values float64 (n, M, 8) for ts (n, M), noise (n, M, NOISES), level (4, n, M)."""
         wear, cavitation, overheating, closing = level
         white = np.moveaxis(noise, 2, 0)
 
@@ -274,7 +342,7 @@ def chunks(fleet: Fleet, readings: int | None) -> Iterator[tuple[Chunk, int]]:
 
 def items(fleet: Fleet, topic: str, readings: int | None) -> Iterator[stream.Item]:
     """The readings by time, as JSON by the contract."""
-    dumps, names = orjson.dumps, CHANNELS
+    dumps, names = orjson.dumps, fleet.channels
     own = [(index, fleet.ids[index], fleet.ids[index].encode()) for index in fleet.order]
     for chunk, size in chunks(fleet, readings):
         left = size
@@ -306,39 +374,44 @@ def write(fleet: Fleet, path: Path, readings: int) -> None:
 
 def _write_csv(fleet: Fleet, file: IO[str], readings: int, progress: cli.Progress) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["machine_id", "ts", *CHANNELS, "fault"])
+    writer.writerow(["machine_id", "ts", *fleet.channels, "fault"])
     done = 0
     for chunk, size in chunks(fleet, readings):
         places = itertools.product(range(len(chunk.ts)), fleet.order)
         ts, values, fault = chunk.ts.tolist(), chunk.values.tolist(), chunk.fault.tolist()
         for step, index in itertools.islice(places, size):
             which = fault[step][index]
-            label = "" if which < 0 else FAULTS[which]
+            label = "" if which < 0 else fleet.faults[which]
             writer.writerow([fleet.ids[index], ts[step][index], *values[step][index], label])
         done += size
         progress.show(done)
 
 
-def write_truth(path: Path, truth: list[Fault]) -> None:
-    """The faults, one a line: CSV by that suffix, else JSON lines."""
+def write_truth(path: Path, fleet: Fleet, end: int) -> None:
+    """The faults, a line each, as CSV or JSON lines; as .json what is true until `end`."""
+    if path.suffix == ".json":
+        write_truths(path, fleet.truths(end))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(Fault.__dataclass_fields__), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(map(asdict, truth))
+            writer.writerows(map(asdict, fleet.truth))
     else:
-        path.write_bytes(b"".join(orjson.dumps(fault) + b"\n" for fault in truth))
+        path.write_bytes(b"".join(orjson.dumps(fault) + b"\n" for fault in fleet.truth))
 
 
-def _to_kafka(options: argparse.Namespace) -> None:
-    plant = load_plant(options.plant)
+def _kind(options: argparse.Namespace, plant: Plant) -> MachineType:
+    if options.type not in plant.machine_types:
+        known = ", ".join(sorted(plant.machine_types))
+        raise ToolError(f"{options.plant} has no machine type {options.type!r}; use {known}")
+    return plant.machine_types[options.type]
+
+
+def _to_kafka(options: argparse.Namespace, plant: Plant) -> None:
     config = read_config(options.config)
-    kind = plant.machine_types.get("pump")
-    if kind is None:
-        raise ToolError(
-            f"plant {plant.name} has no machine type pump; the simulator has only pumps"
-        )
+    kind = _kind(options, plant)
     now = int(time.time() * 1000)
     live = not options.flat_out and options.speed == 1.0
     start = options.start
@@ -347,7 +420,7 @@ def _to_kafka(options: argparse.Namespace) -> None:
         newest = stream.event_time(config, kind, not_before=now if live else 0)
         start = stream.free_start(newest, kind, now if live else now - span_ms - stream.ROOM_MS)
         start = max(start, now) if live else start
-    fleet = _fleet(options, start)
+    fleet = _fleet(options, kind, start)
     lanes = stream.lanes(config, dict.fromkeys(fleet.ids, kind))
     declared = {machine.machine_id: machine for machine in plant.machines}
     known = [
@@ -362,7 +435,7 @@ def _to_kafka(options: argparse.Namespace) -> None:
         for machine_id, machine in ((name, declared.get(name)) for name in fleet.ids)
     ]
     with Publisher(config) as publisher:
-        stream.register(config, publisher, known)
+        registry.register(config, publisher, known)
         publisher.finish()
         progress = cli.Progress("readings sent", options.readings, quiet=options.quiet)
         speed = None if options.flat_out else options.speed
@@ -370,7 +443,8 @@ def _to_kafka(options: argparse.Namespace) -> None:
         try:
             sender.send(items(fleet, contracts.telemetry_topic(kind.name), options.readings))
         finally:
-            write_truth(options.truth, fleet.truth)
+            end = sender.last.get(contracts.telemetry_topic(kind.name), start) + 1
+            write_truth(options.truth, fleet, end)
         if options.close:
             sender.close()
     print(
@@ -380,9 +454,10 @@ def _to_kafka(options: argparse.Namespace) -> None:
     )
 
 
-def _fleet(options: argparse.Namespace, start: int) -> Fleet:
+def _fleet(options: argparse.Namespace, kind: MachineType, start: int) -> Fleet:
     return Fleet(
         options.machines,
+        kind,
         seed=options.seed,
         start_ms=start,
         period_s=options.period,
@@ -392,12 +467,14 @@ def _fleet(options: argparse.Namespace, start: int) -> Fleet:
 
 def simulate(options: argparse.Namespace) -> int:
     """Run to Kafka or to a file; returns the exit code."""
+    plant = load_plant(options.plant)
     if options.out:
-        fleet = _fleet(options, _FILE_START_MS if options.start is None else options.start)
+        start = _FILE_START_MS if options.start is None else options.start
+        fleet = _fleet(options, _kind(options, plant), start)
         write(fleet, options.out, options.readings)
-        write_truth(options.truth, fleet.truth)
+        write_truth(options.truth, fleet, fleet.now)
     else:
-        _to_kafka(options)
+        _to_kafka(options, plant)
     return 0
 
 
@@ -410,7 +487,8 @@ def _count(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.parser("simulate", __doc__)
-    parser.add_argument("--machines", type=_count, default=6, help="how many pumps (6)")
+    parser.add_argument("--type", default="pump", help="machine type of the plant model (pump)")
+    parser.add_argument("--machines", type=_count, default=6, help="how many machines (6)")
     parser.add_argument("--readings", type=_count, help="in all; default: until interrupted")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same bytes (1)")
     parser.add_argument("--faults", choices=["mixed", "none"], default="mixed")

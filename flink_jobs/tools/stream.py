@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -103,28 +102,6 @@ def close_ts(last: int, kind: MachineType) -> int:
 def clock_reading(ts: int) -> bytes:
     """A reading of the reserved machine `_clock`."""
     return contracts.encode_reading(contracts.Reading(contracts.CLOCK, ts, {}))
-
-
-def register(config: Config, publisher: Publisher, machines: Iterable[dict[str, Any]]) -> int:
-    """Send the registrations that topic `machines` does not hold yet; returns how many.
-
-    A machine known since later than its `valid_from` here is registered again.
-    """
-    known: dict[str, dict[str, Any]] = {}
-    for message in read_all(config, contracts.MACHINES):
-        record = orjson.loads(message.value() or b"{}")
-        known[record["machine_id"]] = record
-    sent = 0
-    for machine in machines:
-        machine_id = machine["machine_id"]
-        before = known.get(machine_id, {})
-        if before.get("valid_from", machine["valid_from"] + 1) <= machine["valid_from"] and (
-            before | {"valid_from": machine["valid_from"]} == machine
-        ):
-            continue
-        publisher.send(contracts.MACHINES, machine_id.encode(), orjson.dumps(machine))
-        sent += 1
-    return sent
 
 
 class Stream:

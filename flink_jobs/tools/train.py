@@ -17,7 +17,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -357,7 +357,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.type not in plant.machine_types:
             raise TrainingError(f"{given.plant}: no machine type {given.type!r}")
         machine_type = plant.machine_types[given.type]
-        series = [one for path in given.data for one in datasets.load(path)]
+        declared = {machine.machine_id: machine.machine_type for machine in plant.machines}
+        series = [
+            replace(one, machine_type=declared.get(one.machine_id, one.machine_type))
+            for path in given.data
+            for one in datasets.load(path)
+        ]
         recordings = recordings_of(series, machine_type)
         if not recordings:
             raise TrainingError(f"no machine of type {given.type!r} in the data")

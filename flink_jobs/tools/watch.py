@@ -4,7 +4,8 @@
         [--seconds S] [--until-idle S] [--expect N]
 
 On a terminal a live table of the machines, elsewhere one line for each alert and now and then one
-for the windows. Only committed predictions are shown. Ends with a summary.
+for the windows. Only committed predictions are shown, and none of the plant's own machines, such as
+`_heartbeat`. Ends with a summary.
 """
 
 from __future__ import annotations
@@ -56,17 +57,24 @@ class Board:
     latencies: list[int] = field(default_factory=list)
 
     def add(self, message: Message) -> Prediction | Alert | None:
-        """Take a record of `predictions` or `alerts`; returns what it was."""
+        """Take a record of `predictions` or `alerts`; returns what it was, if it is to be shown."""
         raw = message.value() or b""
+        found: Prediction | Alert
         try:
             if message.topic() == contracts.ALERTS:
-                return self._alert(contracts.parse_alert(raw))
-            prediction = contracts.parse_prediction(raw)
+                found = contracts.parse_alert(raw)
+            else:
+                found = contracts.parse_prediction(raw)
         except ContractError:
             self.unreadable += 1
             return None
-        self._prediction(prediction, message.timestamp()[1])
-        return prediction
+        if contracts.is_reserved(found.machine_id):
+            return None
+        if isinstance(found, Alert):
+            self._alert(found)
+        else:
+            self._prediction(found, message.timestamp()[1])
+        return found
 
     def _prediction(self, prediction: Prediction, appended: int) -> None:
         state = self.machines.setdefault(prediction.machine_id, MachineState(prediction))
@@ -81,12 +89,11 @@ class Board:
         if 0 <= latency < 60_000:  # noqa: PLR2004  (a minute: beyond, it is not live)
             self.latencies.append(latency)
 
-    def _alert(self, alert: Alert) -> Alert:
+    def _alert(self, alert: Alert) -> None:
         self.alerts.append(alert)
         self.alerts = self.alerts[-1000:]
         if alert.state == "raised":
             self.raised.add(alert.alert_id)
-        return alert
 
     def summary(self) -> str:
         """The figures at the end, on two or three lines."""
@@ -191,8 +198,9 @@ def _follow(board: Board, tail: Tail, options: argparse.Namespace) -> Iterator[A
     due, told = begin, 0
     while True:
         for message in tail.read(_POLL_S):
-            newest = time.monotonic()
             found = board.add(message)
+            if found is not None:
+                newest = time.monotonic()
             if isinstance(found, Alert):
                 yield found
         now = time.monotonic()

@@ -1,9 +1,16 @@
 """site.yml from bare hosts, again, and in check mode: what an operator relies on first."""
 
+import orjson
 import pytest
-from conftest import INVENTORY, KEEP, on, playbook, run
+from conftest import INVENTORY, KEEP, PLANT_FILE, on, playbook, run
 
-UNITS = ["kafka", "flink-jobmanager", "flink-taskmanager", "flink-clock", "ssh"]
+from flink_jobs.plant import load_plant, registrations
+from flink_jobs.tools.kafka import read_all
+
+UNITS = [
+    *("kafka", "flink-jobmanager", "flink-taskmanager", "flink-clock", "ssh"),
+    *("plantline-exporter", "plantline-heartbeat"),
+]
 HOSTS = ["node1", "node2", "node3"]
 
 
@@ -27,6 +34,12 @@ def test_check_mode_passes_on_bare_hosts(bare_hosts):
 
 def test_site_builds_the_plant(plant):
     assert all(counts["failed"] == 0 for counts in plant.values())
+
+
+def test_declared_machines_are_known_to_every_reader(client):
+    known = [orjson.loads(message.value()) for message in read_all(client, "machines")]
+    for machine in registrations(load_plant(PLANT_FILE)):
+        assert known.count(machine) == 1
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(plant):

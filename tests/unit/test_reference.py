@@ -1,6 +1,8 @@
-"""docs/reference says what the roles' argument_specs say."""
+"""The documentation says what argument_specs and the plant model's schema say."""
 
 import importlib.util
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +29,9 @@ def project(tmp_path):
     folder = tmp_path / reference.REFERENCE
     folder.mkdir(parents=True)
     (folder / "by-hand.md").write_text("# By hand\n")
+    for file in (reference.SCHEMA, reference.PLANT_PAGE):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / file, tmp_path / file)
     for path, text in reference.differing(tmp_path).items():
         (tmp_path / path).write_text(text)
     return tmp_path
@@ -68,3 +73,18 @@ def test_options_inside_a_list_follow_it():
         "`users`",
         "`users[].name`",
     ]
+
+
+def test_every_key_of_the_plant_model_is_explained():
+    schema = json.loads((ROOT / reference.SCHEMA).read_text())
+    tables = "\n".join(reference.key_tables(schema))
+    mappings = [schema["properties"]["plant"], *schema["$defs"].values()]
+    for mapping in mappings:
+        for key in mapping.get("properties", {}):
+            assert f"| `{key}` | " in tables, key
+
+
+def test_a_changed_schema_makes_page_and_copy_out_of_date(project):
+    file = project / reference.SCHEMA
+    file.write_text(file.read_text().replace("The plant's name", "What the plant is called"))
+    assert set(reference.differing(project)) == {reference.PLANT_PAGE, reference.SCHEMA_COPY}

@@ -1,4 +1,4 @@
-"""Simulated pumps behave like pumps, tell the truth about their faults, and repeat exactly."""
+"""Simulated machines behave like real ones, tell the truth about faults, and repeat exactly."""
 
 import csv
 
@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from flink_jobs.contracts import parse_reading
+from flink_jobs.plant import Channel, MachineType
 from flink_jobs.tools import datasets, simulate
 from flink_jobs.tools.simulate import CHANNELS, FAULTS, Fault, Fleet
 
@@ -15,6 +16,26 @@ CURRENT = CHANNELS.index("current")
 PRESSURE = CHANNELS.index("pressure")
 TEMPERATURE = CHANNELS.index("temperature")
 VIBRATION = CHANNELS.index("accelerometer1_rms")
+
+FAN = MachineType(
+    "fan",
+    (Channel("speed", "1/min", 0.0, 3000.0), Channel("torque", "Nm", -5.0, 45.0)),
+    window_s=20,
+    slide_s=10,
+    commissioning_readings=200,
+)
+FAN_PLANT = """\
+plant:
+  name: fans
+  machine_types:
+    fan:
+      window_s: 20
+      slide_s: 10
+      channels:
+        speed: {unit: 1/min, valid: [0, 3000]}
+        torque: {unit: Nm, valid: [-5, 45]}
+  machines: []
+"""
 
 
 def values(fleet, steps):
@@ -136,10 +157,60 @@ def test_files_can_be_read_back_as_a_data_set(tmp_path, suffix):
     ]
 
 
+def test_a_type_with_other_channels_stays_within_their_valid_ranges():
+    fleet = Fleet(30, FAN, seed=2)
+    run = fleet.run(3_000)
+    assert fleet.ids[0] == "fan-001"
+    assert fleet.channels == ("speed", "torque")
+    for place, channel in enumerate(FAN.channels):
+        own = run.values[..., place]
+        assert np.all((own > channel.valid_min) & (own < channel.valid_max))
+        assert np.all(own.std(axis=0) > 0)
+    assert len(np.unique(run.values[:100].mean(axis=0), axis=0)) == 30
+    assert np.all(run.fault[: FAN.commissioning_readings] == -1)
+
+
+def test_a_fault_of_another_type_moves_the_channel_that_it_names():
+    fleet = Fleet(30, FAN, seed=2)
+    run = fleet.run(3_000)
+    assert {fault.fault for fault in fleet.truth} == {"speed_shift", "torque_shift"}
+    early = slice(0, FAN.commissioning_readings)
+    for fault in fleet.truth:
+        machine = fleet.ids.index(fault.machine_id)
+        values = run.values[:, machine]
+        grown = (run.ts[:, machine] >= fault.full) & (run.ts[:, machine] < fault.end)
+        if grown.sum() < 50:
+            continue
+        moved = np.abs(values[grown].mean(axis=0) - values[early].mean(axis=0))
+        spread = values[early].std(axis=0)
+        named = fleet.faults.index(fault.fault)
+        assert moved[named] > 5 * spread[named]
+        assert np.all(np.delete(moved, named) < 3 * np.delete(spread, named))
+
+
+def test_files_of_another_type_are_read_back_as_that_type(tmp_path):
+    plant, out = tmp_path / "plant.yml", tmp_path / "fans.csv"
+    plant.write_text(FAN_PLANT)
+    arguments = ["--plant", str(plant), "--type", "fan", "--machines", "2", "--readings", "100"]
+    truth = ["--truth", str(tmp_path / "truth.jsonl")]
+    assert simulate.main([*arguments, *truth, "--out", str(out)]) == 0
+    assert [(one.machine_id, one.machine_type) for one in datasets.load(out)] == [
+        ("fan-001", "fan"),
+        ("fan-002", "fan"),
+    ]
+
+
+def test_a_type_that_the_plant_does_not_have_is_refused(tmp_path, capsys):
+    plant = tmp_path / "plant.yml"
+    plant.write_text(FAN_PLANT)
+    assert simulate.main(["--plant", str(plant), "--out", "x.csv", "--readings", "1"]) == 1
+    assert f"{plant} has no machine type 'pump'; use fan" in capsys.readouterr().err
+
+
 def test_the_truth_can_be_csv(tmp_path):
     fleet = Fleet(10)
     fleet.run(3_000)
-    simulate.write_truth(tmp_path / "truth.csv", fleet.truth)
+    simulate.write_truth(tmp_path / "truth.csv", fleet, fleet.now)
     with (tmp_path / "truth.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["fault"] for row in rows] == [fault.fault for fault in fleet.truth]

@@ -53,6 +53,14 @@ def test_the_newest_window_stands_for_a_machine_whatever_the_order():
     assert seen.machines["p1"].windows == 2
 
 
+def test_the_plants_own_machines_are_not_shown():
+    own = {"machine_id": "_heartbeat", "machine_type": "_heartbeat"}
+    seen = board(prediction(**own), alert(**own))
+    assert (seen.machines, seen.predictions, seen.alerts, seen.raised) == ({}, 0, [], set())
+    assert seen.add(prediction(**own)) is None, "it must not keep --until-idle waiting"
+    assert seen.add(prediction()) is not None
+
+
 def test_what_cannot_be_read_is_counted():
     seen = board(Message(contracts.PREDICTIONS, b"{"), Message(contracts.ALERTS, None))
     assert seen.unreadable == 2
