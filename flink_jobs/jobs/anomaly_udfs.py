@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
 from flink_jobs import scoring
@@ -41,10 +44,18 @@ class Score(ScalarFunction):  # type: ignore[misc]
         self._columns = columns
         self._machines_file = machines_file
 
-    def open(self, _context: FunctionContext) -> None:
+    def open(self, context: FunctionContext) -> None:
         """Load the model once per worker, not once per batch."""
         self._detector = Detector(self._model)
         self._places = scoring.Places(Path(self._machines_file))
+        # Counters only: a PyFlink distribution is no number to Flink's Prometheus reporter.
+        metrics = context.get_metric_group().add_group(
+            "machine_type", self._detector.metadata.machine_type
+        )
+        self._scored = metrics.counter("windows_scored")
+        self._unscored = metrics.counter("windows_unscored")
+        self._alerting = metrics.counter("windows_alerting")
+        self._inference_us = metrics.counter("inference_time_us")
 
     def eval(
         self, machine_ids: pd.Series, references: pd.Series, tss: pd.Series, *channels: pd.Series
@@ -52,13 +63,22 @@ class Score(ScalarFunction):  # type: ignore[misc]
         """Columns of equal length, one row per window; arrays inside a row belong together."""
         top = sum(column.startswith("channel") for column in self._columns)
         windows = (list(tss), [list(channel) for channel in channels])
+        begin = time.perf_counter_ns()
         table = scoring.score_windows(self._detector, list(references), *windows, top)
+        self._count(table["score"], time.perf_counter_ns() - begin)
         self._places.refresh()
         places = [self._places.of(machine_id) for machine_id in machine_ids]
         result = pd.DataFrame(table)
         result["line"] = [line for line, _ in places]
         result["area"] = [area for _, area in places]
         return result[self._columns]
+
+    def _count(self, scores: NDArray[np.float64], took_ns: int) -> None:
+        scored = int(np.isfinite(scores).sum())
+        self._scored.inc(scored)
+        self._unscored.inc(len(scores) - scored)
+        self._alerting.inc(int((scores > self._detector.threshold).sum()))
+        self._inference_us.inc(took_ns // 1000)
 
 
 def is_number(column: str) -> bool:

@@ -15,6 +15,9 @@ from flink_jobs.jobs import anomaly_sql
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = "/opt/plantline/models"
 MACHINES = "/etc/plantline/machines.json"
+HEARTBEAT_MODEL = ROOT / "flink_jobs" / "heartbeat.onnx"
+# Where a model lies unless plant_models says otherwise.
+MODEL_FILE = "out/models/{type}-anomaly.onnx"
 
 
 def plant_topics(file: str) -> list[dict[str, Any]]:
@@ -30,9 +33,10 @@ def plant_machines(file: str) -> list[dict[str, Any]]:
 def plant_jobs(
     file: str, bootstrap_servers: str, models: dict[str, str], parallelism: int
 ) -> list[dict[str, Any]]:
-    """One job `anomaly` for each machine type that has a model file in `models` (type -> path).
+    """One job `anomaly` for each machine type with a model.
 
-    Relative paths start at the project's root.
+    A type has one if the plant model says `models: [anomaly]`, or if `models` (type -> path) names
+    its file. Relative paths start at the project's root. The heartbeat's job has a model of ours.
     """
     plant = _load(file)
     unknown = sorted(set(models) - set(plant.machine_types))
@@ -41,6 +45,8 @@ def plant_jobs(
             f"plant_models names the machine types {unknown}, which {file} does not have; "
             f"use {sorted(plant.machine_types)}"
         )
+    scored = [kind.name for kind in plant.machine_types.values() if "anomaly" in kind.models]
+    models = {name: MODEL_FILE.format(type=name) for name in scored} | models
     # A reader without a partition has no event time and holds all windows back.
     narrow = [kind for kind in models if plant.machine_types[kind].partitions < parallelism]
     if narrow:
@@ -48,10 +54,26 @@ def plant_jobs(
             f"plant_jobs_parallelism is {parallelism}, but machine types {narrow} have fewer "
             f"partitions; lower it or give them more partitions in {file}"
         )
-    return [
+    jobs = [
         _anomaly(plant, kind, bootstrap_servers, ROOT / models[kind]) | {"parallelism": parallelism}
         for kind in sorted(models)
     ]
+    if plant.heartbeat:
+        heartbeat = _anomaly(plant, model.HEARTBEAT.name, bootstrap_servers, HEARTBEAT_MODEL)
+        jobs.append(heartbeat | {"parallelism": model.HEARTBEAT.partitions})
+    return jobs
+
+
+def plant_channels(file: str) -> dict[str, list[str]]:
+    """The channels of each machine type, the heartbeat's included."""
+    return {name: list(kind.channel_names) for name, kind in _load(file).all_types.items()}
+
+
+def plant_groups(file: str, models: dict[str, str]) -> dict[str, str]:
+    """The consumer groups of the jobs that `plant_jobs` declares, each with the topic it reads."""
+    return {
+        job["name"]: job["config"]["telemetry_topic"] for job in plant_jobs(file, "", models, 1)
+    }
 
 
 def _anomaly(plant: model.Plant, kind: str, servers: str, model_file: Path) -> dict[str, Any]:
@@ -90,4 +112,6 @@ class FilterModule:
             "plant_topics": plant_topics,
             "plant_machines": plant_machines,
             "plant_jobs": plant_jobs,
+            "plant_channels": plant_channels,
+            "plant_groups": plant_groups,
         }

@@ -144,6 +144,26 @@ def test_command_writes_a_model_and_names_what_is_missing(tmp_path, capsys):
     assert "fan" in capsys.readouterr().err
 
 
+def test_a_machines_type_is_the_declared_one_whatever_its_name(tmp_path):
+    plant, data = tmp_path / "plant.yml", tmp_path / "normal.csv"
+    plant.write_text(
+        """plant:
+  name: fans
+  machine_types:
+    fan: {window_s: 30, slide_s: 10, channels: {speed: {unit: 1/s, valid: [0, 100]}}}
+  machines:
+    - {machine_id: k7-exhaust, machine_type: fan}
+"""
+    )
+    random = np.random.default_rng(0)
+    rows = [f"k7-exhaust,{t * 1000},{random.normal(5, 1):.4f}" for t in range(600)]
+    data.write_text("machine_id,ts,speed\n" + "\n".join(rows), encoding="utf-8")
+    out = tmp_path / "fan.onnx"
+    command = ["--type", "fan", "--plant", str(plant), "--data", str(data), "--out", str(out)]
+    assert main(command) == 0
+    assert Detector.load(out).channels == ("speed",)
+
+
 @pytest.mark.skipif(not SKAB.is_dir(), reason=f"no SKAB data in {SKAB}; set DATA to its folder")
 def test_pumps_of_a_real_test_bench_are_judged_better_than_by_t2q():
     machines = [one for one in datasets.load(SKAB) if one.truth is not None]

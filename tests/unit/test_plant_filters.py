@@ -10,6 +10,7 @@ from ansible.errors import AnsibleFilterError
 
 from flink_jobs import plant as plant_model
 from flink_jobs.jobs import anomaly_sql
+from flink_jobs.model import Detector
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "inventories/demo/group_vars/all/plant.yml"
@@ -60,13 +61,70 @@ def options_of(role, option):
 
 
 def test_there_is_one_job_for_each_type_with_a_model(plant_file, models):
-    jobs = filters.plant_jobs(plant_file, SERVERS, models, 2)
+    *jobs, heartbeat = filters.plant_jobs(plant_file, SERVERS, models, 2)
     assert [job["name"] for job in jobs] == ["plantline-anomaly-fan", "plantline-anomaly-pump"]
     assert [job["files"] for job in jobs] == [[models["fan"]], [models["pump"]]]
     assert {job["parallelism"] for job in jobs} == {2}
     del models["fan"]
-    assert len(filters.plant_jobs(plant_file, SERVERS, models, 2)) == 1
+    assert len(filters.plant_jobs(plant_file, SERVERS, models, 2)) == 2
+    assert filters.plant_jobs(plant_file, SERVERS, {}, 2) == [heartbeat]
+
+
+def test_the_heartbeat_has_a_job_of_its_own_with_a_model_that_every_plant_has(plant_file):
+    [job] = filters.plant_jobs(plant_file, SERVERS, {}, 2)
+    assert job["name"] == "plantline-anomaly-_heartbeat"
+    assert job["config"]["telemetry_topic"] == "telemetry._heartbeat"
+    [topic] = [t for t in filters.plant_topics(plant_file) if t["name"] == "telemetry._heartbeat"]
+    assert job["parallelism"] == topic["partitions"] == 1
+    [model] = job["files"]
+    assert list(Detector.load(Path(model)).channels) == [
+        channel["name"] for channel in job["config"]["channels"]
+    ]
+
+
+def test_a_plant_may_go_without_a_heartbeat(plant_file):
+    text = Path(plant_file).read_text()
+    Path(plant_file).write_text(
+        text.replace("  name: small\n", "  name: small\n  heartbeat: false\n")
+    )
     assert filters.plant_jobs(plant_file, SERVERS, {}, 2) == []
+    assert "_heartbeat" not in filters.plant_channels(plant_file)
+
+
+def test_the_exporter_watches_every_type_and_the_group_of_every_job(plant_file, models):
+    channels = filters.plant_channels(plant_file)
+    assert channels == {"pump": ["pressure"], "fan": ["speed"], "_heartbeat": ["beat"]}
+    groups = filters.plant_groups(plant_file, {"fan": models["fan"]})
+    assert groups == {
+        "plantline-anomaly-fan": "telemetry.fan",
+        "plantline-anomaly-_heartbeat": "telemetry._heartbeat",
+    }
+    # A job's group is its name: see the SQL.
+    for job in filters.plant_jobs(plant_file, SERVERS, {"fan": models["fan"]}, 1):
+        [telemetry, *_] = anomaly_sql.statements(job["config"], "m", "1")
+        assert f"'properties.group.id' = '{job['name']}'" in telemetry
+        assert f"'topic' = '{groups[job['name']]}'" in telemetry
+
+
+def test_a_type_that_names_its_kind_of_model_needs_no_entry_in_plant_models(
+    plant_file, models, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(filters, "ROOT", tmp_path)
+    scored = "slide_s: 10\n      models: [anomaly]\n      partitions: 2"
+    Path(plant_file).write_text(TWO_TYPES.replace("slide_s: 10\n      partitions: 2", scored))
+    with pytest.raises(AnsibleFilterError, match=r"out/models/fan-anomaly\.onnx"):
+        filters.plant_jobs(plant_file, SERVERS, {}, 2)
+    usual = tmp_path / "out" / "models" / "fan-anomaly.onnx"
+    usual.parent.mkdir(parents=True)
+    usual.touch()
+
+    def files(given):
+        jobs = filters.plant_jobs(plant_file, SERVERS, given, 2)
+        return {job["config"]["machine_type"]: job["files"] for job in jobs}
+
+    assert files({})["fan"] == [str(usual)]
+    assert "pump" not in files({})
+    assert files(models)["fan"] == [models["fan"]]
 
 
 def test_a_job_reads_its_model_where_the_role_puts_it(plant_file, models):
@@ -111,7 +169,7 @@ def test_a_relative_model_lies_in_the_project_wherever_ansible_was_started(
 ):
     monkeypatch.setattr(filters, "ROOT", tmp_path)
     (tmp_path / "fan.onnx").touch()
-    [job] = filters.plant_jobs(plant_file, SERVERS, {"fan": "fan.onnx"}, 1)
+    [job, _] = filters.plant_jobs(plant_file, SERVERS, {"fan": "fan.onnx"}, 1)
     assert job["files"] == [str(tmp_path / "fan.onnx")]
 
 

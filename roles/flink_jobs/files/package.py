@@ -5,7 +5,7 @@
 Prints JSON: ``wheel`` (path), ``wheel_sha256``, ``code_sha256``, ``files`` (path -> sha256 of each
 FILE) and ``built`` (whether the wheel was built by this call). The checksums of wheel and code are
 of their sources, so they do not depend on what builds them; ``code_sha256`` leaves out what jobs
-never import (tools and deployment): a change there does not restart them.
+never import (tools, plant model, deployment, metrics): a change there does not restart them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = "flink_jobs"
-NOT_OF_JOBS = {"tools", "deploy.py"}
+NOT_OF_JOBS = {
+    *("tools", "deploy.py", "plant.py", "plant.schema.json", "document.py", "registry.py"),
+    *("exporter.py", "picture.py", "heartbeat.py", "beat.py", "heartbeat.onnx"),
+}
 # The earliest time that a zip file can hold: the same sources make the same wheel, to the byte.
 SOURCE_DATE_EPOCH = "315532800"
 
