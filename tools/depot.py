@@ -12,8 +12,8 @@ per artifact in `depot/`, verified, and records it in `depot/manifest.json`, whi
 Work in progress lives in `depot/.tmp` and enters the depot by rename: whatever interrupts a fill,
 the depot holds whole files only.
 
-Exit codes: 0 done; 1 an artifact could not be had, or is damaged; 2 depot.yml or the command line
-is wrong; 130, 143 interrupted.
+Exit codes: 0 done, perhaps without artifacts that are optional; 1 an artifact could not be had, or
+is damaged; 2 depot.yml or the command line is wrong; 130, 143 interrupted.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _interrupt(signum: int, _frame: object) -> None:
 def _fill(depot: Depot, options: argparse.Namespace) -> int:
     artifacts = depot.select(options.only, options.group)
     with reporter() as news:
-        outcome = depot.fill(artifacts, news, refresh=options.refresh)
+        outcome = depot.fill(artifacts, news, refresh=options.refresh, needed=options.only)
     if not outcome.failed:
         return 0
     print("", *outcome.failed.values(), "", REMEDY, sep="\n", file=sys.stderr)

@@ -3,6 +3,7 @@
 Package clients are stood in for by small scripts, except pip, dpkg-deb and the launchers' shell.
 """
 
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -27,7 +28,7 @@ from rich.progress import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
-from depotlib import sources
+from depotlib import sources, store
 from depotlib.declaration import DeclarationError, Lock, load
 from depotlib.store import Depot
 from depotlib.work import Bars, DepotError, Lines, gist, pack, sha512_of
@@ -158,7 +159,7 @@ class Repository:
     def fill(self, *names, refresh=False):
         """Outcome of a fill; what it said is in `news`."""
         depot = self.depot()
-        return depot.fill(depot.select(names, ()), self, refresh=refresh)
+        return depot.fill(depot.select(names, ()), self, refresh=refresh, needed=names)
 
     def command(self, *arguments):
         """The command line, in a process of its own."""
@@ -840,8 +841,12 @@ HEAD = "artifacts:\n  a:\n    version: '1'\n    licence: none\n    sources:\n"
         (HEAD + "      []", 6, "a: sources: expected a list with at least one entry"),
         (HEAD + "      - url: https://x/y", 6, "a: sources[0]: needs 'kind', one of: url, maven"),
         (HEAD + "      - kind: ftp", 6, "no kind 'ftp'"),
-        (HEAD + "      - kind: url\n        ur: https://x/y", 7, "no key 'ur'; known: sha512"),
-        (HEAD + "      - kind: url\n        url: https://x/y", 6, "needs 'sha512' or 'sha512_url'"),
+        (HEAD + "      - kind: url\n        ur: https://x/y", 7, "no key 'ur'; known: sha256_url"),
+        (
+            HEAD + "      - kind: url\n        url: https://x/y",
+            6,
+            "needs 'sha512', 'sha512_url' or 'sha256_url'",
+        ),
         (
             HEAD + "      - kind: url\n        url: file:///y\n        sha512: x",
             8,
@@ -850,7 +855,17 @@ HEAD = "artifacts:\n  a:\n    version: '1'\n    licence: none\n    sources:\n"
         (
             HEAD + "      - kind: url\n        url: https://x/y\n        sha512_url: http://x/z",
             6,
-            "over https only",
+            "sha512_url: a digest can be trusted over https only",
+        ),
+        (
+            HEAD + "      - kind: url\n        url: https://x/y\n        sha256_url: http://x/z",
+            6,
+            "sha256_url: a digest can be trusted over https only",
+        ),
+        (
+            HEAD.replace("sources", "optional: perhaps\n    sources") + "      - kind: url",
+            5,
+            "a: optional: expected true or false",
         ),
         (
             HEAD + f"      - kind: url\n        url: file:///y\n        sha512: {'a' * 128}",
@@ -913,15 +928,123 @@ def test_published_digests_are_read_in_each_of_their_forms(server, published):
     )
     text = published.format(digest=digest, file=file, groups=groups)
     server.pages["/x.sha512"] = Page(text.encode())
-    assert sources.published_sha512(server.url("/x.sha512"), file) == digest
+    assert sources.published("sha512", server.url("/x.sha512"), file, DEADLINE_S) == digest
 
 
 def test_an_archive_whose_digest_is_not_published_is_not_taken(server):
     server.pages["/x.sha512"] = Page(b"<html>not found</html>")
     with pytest.raises(sources.SourceError, match="holds none of"):
-        sources.published_sha512(server.url("/x.sha512"), "x.tgz")
+        sources.published("sha512", server.url("/x.sha512"), "x.tgz", DEADLINE_S)
     with pytest.raises(sources.SourceError, match="no published sha512: HTTP 404"):
-        sources.published_sha512(server.url("/y.sha512"), "y.tgz")
+        sources.published("sha512", server.url("/y.sha512"), "y.tgz", DEADLINE_S)
+
+
+@pytest.mark.parametrize("published", ["{digest}", "{digest}\n", "{digest}  a.tgz\n"])
+def test_an_archive_is_taken_by_its_published_sha256(repository, server, published):
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    server.pages["/a.tgz"] = Page()
+    server.pages["/a.tgz.sha256"] = Page(published.format(digest=digest).encode())
+    assert fill_by_sha256(repository, server).filled == ["a"]
+    assert repository.entry("a")["sha512"] == sha512(CONTENT)
+
+
+def test_an_archive_that_is_not_the_published_one_is_refused(repository, server):
+    server.pages["/a.tgz"] = Page(b"something else")
+    server.pages["/a.tgz.sha256"] = Page(hashlib.sha256(CONTENT).hexdigest().encode())
+    told = fill_by_sha256(repository, server).failed["a"]
+    expected, actual = (hashlib.sha256(data).hexdigest() for data in (CONTENT, b"something else"))
+    assert f"wrong checksum: sha256 is {actual}, expected {expected}" in told
+    assert not (repository.root / "depot/a.tgz").exists()
+
+
+def fill_by_sha256(repository, server):
+    """Outcome of a fill of `a` by a digest served over http, which depot.yml would not allow."""
+    repository.declare(a=[url(server.url("/a.tgz"))])
+    depot = repository.depot()
+    source = sources.UrlSource(url=server.url("/a.tgz"), sha256_url=server.url("/a.tgz.sha256"))
+    declared = dataclasses.replace(depot.artifacts["a"], sources=(source,))
+    return depot.fill([declared], repository)
+
+
+# ── Optional artifacts ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def optional(repository, closed_port):
+    """A repository whose only artifact is optional, at a server that is not there."""
+    address = f"http://127.0.0.1:{closed_port}/a.tgz"
+    repository.declare(a=[url(address)])
+    declare_optional(repository)
+    return repository
+
+
+def declare_optional(repository):
+    path = repository.root / "depot.yml"
+    document = yaml.safe_load(path.read_text())
+    for artifact in document["artifacts"].values():
+        artifact["optional"] = True
+    path.write_text(yaml.safe_dump(document))
+
+
+def test_an_optional_artifact_that_nobody_serves_is_left_out_in_one_line(optional):
+    process = optional.command("fill")
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, errors) == (0, "")
+    [line] = output.splitlines()
+    assert line.startswith("a: 1.0 is optional and is left out (http://127.0.0.1")
+    assert "unreachable: Connection refused" in line
+    assert line.endswith("python tools/depot.py fill --only a")
+    assert not (optional.root / "depot/manifest.json").exists()
+    assert optional.leftovers() == []
+
+
+def test_it_is_not_asked_for_at_every_fill_but_after_a_day(optional, server, monkeypatch):
+    optional.declare(a=[url(server.url("/a.tgz"))])
+    declare_optional(optional)
+    for _ in range(2):
+        assert optional.fill().left_out == ["a"]
+    assert len(server.requests) == 1
+    assert optional.news[0] == optional.news[1]
+
+    tomorrow = time.time() + store.ASK_AGAIN_S
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    server.pages["/a.tgz"] = Page()
+    assert optional.fill().filled == ["a"]
+
+
+@pytest.mark.parametrize("why", ["named", "refresh", "declared otherwise"])
+def test_it_is_asked_for_at_once_when_there_is_a_reason(optional, server, why):
+    optional.declare(a=[url(server.url("/a.tgz"))])
+    declare_optional(optional)
+    optional.fill()
+    server.pages["/a.tgz"] = Page()
+    if why == "declared otherwise":
+        optional.declare(a=("2.0", [url(server.url("/a.tgz"))]))
+        declare_optional(optional)
+    outcome = optional.fill(*(["a"] if why == "named" else []), refresh=why == "refresh")
+    assert outcome.filled == ["a"]
+
+
+def test_named_it_is_as_needed_as_any_other(optional):
+    assert "unreachable" in optional.fill("a").failed["a"]
+
+
+def test_it_is_never_taken_with_a_wrong_checksum(optional, server):
+    server.pages["/a.tgz"] = Page(b"something else")
+    optional.declare(a=[url(server.url("/a.tgz")), url(server.url("/no"))])
+    declare_optional(optional)
+    assert "wrong checksum" in optional.fill().failed["a"]
+    assert "wrong checksum" in optional.fill().failed["a"], "and is asked for again"
+
+
+def test_a_silent_server_of_an_optional_artifact_is_not_waited_for_long(optional, monkeypatch):
+    monkeypatch.setattr(sources, "OPTIONAL_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        optional.declare(a=[url(f"http://127.0.0.1:{silent.getsockname()[1]}/a.tgz")])
+        declare_optional(optional)
+        started = time.monotonic()
+        assert optional.fill().left_out == ["a"]
+        assert time.monotonic() - started < 2
 
 
 # ── What people see ──────────────────────────────────────────────────────────────────────────────

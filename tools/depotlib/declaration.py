@@ -27,6 +27,7 @@ class Artifact:
     version: str
     licence: str
     group: str
+    optional: bool  # a plant does without it where no source can be reached
     sources: tuple[Source, ...]  # in order of preference
 
 
@@ -96,7 +97,13 @@ class _Reader:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
             raise self.wrong(node, f"{name}: a name has lower-case letters, digits and '-' only")
         given = self.mapping(node, name)
-        self.keys(node, given, name, required={"version", "licence", "sources"}, optional={"group"})
+        self.keys(
+            node,
+            given,
+            name,
+            required={"version", "licence", "sources"},
+            optional={"group", "optional"},
+        )
         version = self.text(given["version"], f"{name}: version")
         sources = self.sequence(given["sources"], f"{name}: sources")
         return Artifact(
@@ -104,6 +111,7 @@ class _Reader:
             version=version,
             licence=self.text(given["licence"], f"{name}: licence"),
             group=self.text(given["group"], f"{name}: group") if "group" in given else "plant",
+            optional="optional" in given and self.truth(given["optional"], f"{name}: optional"),
             sources=tuple(
                 self.source(child, f"{name}: sources[{index}]", version)
                 for index, child in enumerate(sources)
@@ -141,17 +149,17 @@ class _Reader:
     def check_url(self, node: yaml.Node, source: UrlSource, where: str) -> None:
         if not source.url.startswith(("https://", "http://")):
             raise self.wrong(node, f"{where}: url: expected https:// or http://")
-        if not (source.sha512 or source.sha512_url):
-            raise self.wrong(node, f"{where}: needs 'sha512' or 'sha512_url'")
-        if source.sha512_url and not source.sha512_url.startswith("https://"):
-            raise self.wrong(node, f"{where}: sha512_url: a digest can be trusted over https only")
+        if not (source.sha512 or source.sha512_url or source.sha256_url):
+            raise self.wrong(node, f"{where}: needs 'sha512', 'sha512_url' or 'sha256_url'")
+        for key in ("sha512_url", "sha256_url"):
+            address: str = getattr(source, key)
+            if address and not address.startswith("https://"):
+                raise self.wrong(node, f"{where}: {key}: a digest can be trusted over https only")
 
     def value(self, kind: object, node: yaml.Node, where: str, version: str) -> object:
         """A field's value; `kind` is the type that the source's class gives it."""
         if kind is bool:
-            if node.tag != "tag:yaml.org,2002:bool":
-                raise self.wrong(node, f"{where}: expected true or false")
-            return str(node.value).lower() == "true"
+            return self.truth(node, where)
         if get_origin(kind) is tuple:
             return tuple(_expand(self.text(n, where), version) for n in self.sequence(node, where))
         if get_args(kind) == (str, str):
@@ -160,6 +168,11 @@ class _Reader:
                 for key, child in self.mapping(node, where).items()
             }
         return _expand(self.text(node, where), version)
+
+    def truth(self, node: yaml.Node, where: str) -> bool:
+        if node.tag != "tag:yaml.org,2002:bool":
+            raise self.wrong(node, f"{where}: expected true or false")
+        return str(node.value).lower() == "true"
 
     def text(self, node: yaml.Node, where: str) -> str:
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":

@@ -23,6 +23,7 @@ from depotlib.work import (
     Reporter,
     Runner,
     SourceError,
+    WrongChecksumError,
     megabytes,
     pack,
     sha256_of,
@@ -30,11 +31,13 @@ from depotlib.work import (
 )
 
 TIMEOUT_S = 10.0  # of connecting, and of silence on a connection
+OPTIONAL_TIMEOUT_S = 3.0  # the same for optional artifacts: nobody waits long for them
 DOWNLOAD_TRIES = 5  # of a transfer that breaks off; each goes on where the last one stopped
 FIRST_PAUSE_S = 0.5  # between them, doubled each time: who cuts connections is usually overloaded
 CHUNK = 1 << 20
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 SHA512 = re.compile(r"[0-9a-f]{128}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Job:
     runner: Runner
     reporter: Reporter
     maven: threading.Lock  # Maven's local repository takes one process at a time
+    timeout_s: float  # of HTTP: connecting, and silence on a connection
 
     @property
     def log(self) -> Path:
@@ -116,9 +120,9 @@ class UrlSource(Source):
 
     kind: ClassVar[str] = "url"
     url: str
-    sha512_url: str = (
-        ""  # file with the digest, as Apache publishes it, where `sha512` is not given
-    )
+    # File with the digest, where `sha512` is not given: Apache has sha512, Grafana sha256.
+    sha512_url: str = ""
+    sha256_url: str = ""
 
     @property
     def label(self) -> str:
@@ -127,18 +131,28 @@ class UrlSource(Source):
     def fetch(self, job: Job) -> Fetched:
         file = self.url.rsplit("/", 1)[-1]
         job.step(f"asking {self.url}")
-        sha512 = self.sha512 or published_sha512(self.sha512_url, file)
+        kind, digest = self.expected(file, job.timeout_s)
         # The digest is in the name: a part of one file is never continued with another's.
-        part = job.part.with_name(f"{job.part.name}.{sha512[:16]}.part")
+        part = job.part.with_name(f"{job.part.name}.{digest[:16]}.part")
         resumed = part.exists()
         download(self.url, part, job)
         job.step("checking")
-        if (actual := sha512_of(part)) != sha512:
+        sha512 = sha512_of(part)
+        actual = sha256_of(part) if kind == "sha256" else sha512
+        if actual != digest:
             part.unlink()
             if resumed:  # what an earlier fill left may be the damaged half
                 return self.fetch(job)
-            raise wrong_sha512(actual, sha512)
+            raise wrong_checksum(kind, actual, digest)
         return Fetched(path=part, file=file, sha512=sha512)
+
+    def expected(self, file: str, timeout_s: float) -> tuple[str, str]:
+        """Kind of digest and digest that the file must have. Raises SourceError."""
+        if self.sha512:
+            return "sha512", self.sha512
+        if self.sha512_url:
+            return "sha512", published("sha512", self.sha512_url, file, timeout_s)
+        return "sha256", published("sha256", self.sha256_url, file, timeout_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +236,7 @@ class MavenSource(Source):
         ]
         if wrong:
             more = f"; and {len(wrong) - shown} more" if len(wrong) > shown else ""
-            raise SourceError(
+            raise WrongChecksumError(
                 f"the jars differ from depot.lock: {'; '.join(wrong[:shown])}{more}. A damaged jar"
                 " has to go from Maven's local repository (~/.m2); a change of depot.yml that was"
                 " meant is locked by `python tools/depot.py lock`"
@@ -419,23 +433,24 @@ def pip(job: Job, command: str, *arguments: str) -> None:
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def wrong_sha512(actual: str, expected: str) -> SourceError:
-    return SourceError(f"wrong checksum: sha512 is {actual}, expected {expected}")
+def wrong_checksum(kind: str, actual: str, expected: str) -> WrongChecksumError:
+    return WrongChecksumError(f"wrong checksum: {kind} is {actual}, expected {expected}")
 
 
-def published_sha512(url: str, file: str) -> str:
-    """The digest in a `.sha512` file, of sha512sum's form or of gpg --print-md's (Kafka's).
+def published(kind: str, url: str, file: str, timeout_s: float) -> str:
+    """The digest in a `.sha512` or `.sha256` file (`kind`).
 
+    It may stand alone (Grafana's), in sha512sum's form, or in that of gpg --print-md (Kafka's).
     Raises SourceError.
     """
     try:
-        with _open(url, {}) as response:
+        with _open(url, {}, timeout_s) as response:
             text = response.read(4096).decode("ascii", errors="replace")
     except urllib.error.HTTPError as error:
-        raise SourceError(f"no published sha512: HTTP {error.code} {error.reason}") from None
+        raise SourceError(f"no published {kind}: HTTP {error.code} {error.reason}") from None
     digest = re.sub(r"[\s:*]", "", text.replace(file, "")).lower()
-    if not SHA512.fullmatch(digest):
-        raise SourceError(f"no published sha512: {url} holds none of {file}")
+    if not (SHA256 if kind == "sha256" else SHA512).fullmatch(digest):
+        raise SourceError(f"no published {kind}: {url} holds none of {file}")
     return digest
 
 
@@ -454,7 +469,7 @@ def download(url: str, part: Path, job: Job) -> None:
                 return
             trouble = "the connection was cut"
         except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            trouble = reason(error)
+            trouble = reason(error, job.timeout_s)
     size = part.stat().st_size if part.exists() else 0
     raise SourceError(
         f"{trouble}, {DOWNLOAD_TRIES} times; {megabytes(size)} are kept for the next fill"
@@ -468,7 +483,7 @@ def _transfer(url: str, part: Path, job: Job) -> bool:
     """
     have = part.stat().st_size if part.exists() else 0
     try:
-        response = _open(url, {"Range": f"bytes={have}-"} if have else {})
+        response = _open(url, {"Range": f"bytes={have}-"} if have else {}, job.timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return True  # there is nothing after what we have; the checksum tells if that is all
@@ -486,23 +501,23 @@ def _transfer(url: str, part: Path, job: Job) -> bool:
     return not total or have >= total
 
 
-def _open(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+def _open(url: str, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
     """Raises HTTPError if the server refuses, SourceError if there is none."""
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (loaded: http or https)
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
     except urllib.error.HTTPError:
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"unreachable: {reason(error)}") from None
+        raise SourceError(f"unreachable: {reason(error, timeout_s)}") from None
     return response
 
 
-def reason(error: Exception) -> str:
+def reason(error: Exception, timeout_s: float) -> str:
     """A network error in a few words."""
     inner = getattr(error, "reason", None)
     if isinstance(inner, Exception):
-        return reason(inner)
+        return reason(inner, timeout_s)
     if isinstance(error, TimeoutError):
-        return f"no answer within {TIMEOUT_S:.0f} s"
+        return f"no answer within {timeout_s:.0f} s"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)

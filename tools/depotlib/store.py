@@ -12,18 +12,20 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from depotlib import sources
 from depotlib.declaration import Artifact, DeclarationError, Lock, load
-from depotlib.sources import Fetched, Job, MavenSource, Source, wrong_sha512
+from depotlib.sources import Fetched, Job, MavenSource, Source, wrong_checksum
 from depotlib.work import (
     DepotError,
     Reporter,
     Runner,
     SourceError,
+    WrongChecksumError,
     megabytes,
     sha512_of,
     write_whole,
@@ -31,6 +33,7 @@ from depotlib.work import (
 
 RECIPE = 1  # to be raised when the same declaration makes other files than before
 JOBS = 8  # artifacts in work at once; most of the time they wait for the network
+ASK_AGAIN_S = 86_400  # after which an optional artifact that no source served is asked for again
 
 
 @dataclass
@@ -39,6 +42,11 @@ class Outcome:
 
     filled: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # artifact → each source and why not
+    left_out: list[str] = field(default_factory=list)  # optional artifacts that no source served
+
+
+class LeftOutError(DepotError):
+    """An optional artifact could not be had; the text is the reason."""
 
 
 class Depot:
@@ -110,7 +118,7 @@ class Depot:
         entry = self.entries.get(artifact.name)
         if not entry:
             return False
-        if entry["fingerprint"] not in (self.fingerprint(artifact, s) for s in artifact.sources):
+        if entry["fingerprint"] not in self._fingerprints(artifact):
             return False
         path = self.folder / entry["file"]
         try:
@@ -142,20 +150,32 @@ class Depot:
     # ── Bringing what is not
 
     def fill(
-        self, artifacts: Iterable[Artifact], reporter: Reporter, *, refresh: bool = False
+        self,
+        artifacts: Iterable[Artifact],
+        reporter: Reporter,
+        *,
+        refresh: bool = False,
+        needed: Collection[str] = (),
     ) -> Outcome:
         """Bring the artifacts that are not there, or all of them anew (`refresh`).
 
-        One that cannot be had keeps none of the others from being had.
+        One that cannot be had keeps none of the others from being had. An optional one that no
+        source serves is left out, and not asked for again before ASK_AGAIN_S, unless `needed`
+        names it: then it is like any other.
         """
         outcome = Outcome()
         missing = []
-        for artifact in artifacts:
-            if refresh or not self.present(artifact):
-                missing.append(artifact)
-            else:
+        for declared in artifacts:
+            optional = declared.optional and declared.name not in needed
+            artifact = dataclasses.replace(declared, optional=optional)
+            if not refresh and self.present(artifact):
                 source = self.entries[artifact.name]["source"]
                 reporter.say(artifact.name, f"{artifact.version} is there, from {source}")
+            elif not refresh and (reason := self._known_to_fail(artifact)):
+                outcome.left_out.append(artifact.name)
+                reporter.say(artifact.name, left_out(artifact, reason))
+            else:
+                missing.append(artifact)
         if not missing:
             return outcome
         with self._exclusive(reporter) as runner:
@@ -173,6 +193,8 @@ class Depot:
                     try:
                         future.result()
                         outcome.filled.append(name)
+                    except LeftOutError:
+                        outcome.left_out.append(name)
                     except DepotError as error:
                         outcome.failed[name] = str(error)
                     reporter.finished(name)
@@ -235,6 +257,7 @@ class Depot:
                 runner=runner,
                 reporter=reporter,
                 maven=self._maven,
+                timeout_s=sources.OPTIONAL_TIMEOUT_S if artifact.optional else sources.TIMEOUT_S,
             )
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -242,26 +265,67 @@ class Depot:
     def _bring(self, artifact: Artifact, reporter: Reporter, runner: Runner) -> None:
         """Bring one artifact from the first source that can serve it.
 
-        Raises DepotError with each source and its reason; Stopped.
+        Raises DepotError with each source and its reason, LeftOutError, Stopped.
         """
         started = time.monotonic()
+        optional = artifact.optional
         reasons = [f"{artifact.name} {artifact.version}: no source could serve it"]
         for source in artifact.sources:
             with self._job(artifact, reporter, runner) as job:
                 try:
                     fetched = source.fetch(job)
                     if source.sha512 and fetched.sha512 != source.sha512:
-                        raise wrong_sha512(fetched.sha512, source.sha512)
+                        raise wrong_checksum("sha512", fetched.sha512, source.sha512)
                     size = self._accept(artifact, source, fetched)
                 except (SourceError, OSError) as error:
                     reasons.append(f"  {source.label}: {error}")
-                    reporter.say(artifact.name, f"not from {source.label}: {error}")
+                    # Optional or not, a file that is not the declared one is nobody's mishap.
+                    optional = optional and not isinstance(error, WrongChecksumError)
+                    if not optional:
+                        reporter.say(artifact.name, f"not from {source.label}: {error}")
                     continue
             seconds = time.monotonic() - started
             news = f"{artifact.version}, {megabytes(size)} from {source.label} in {seconds:.0f} s"
             reporter.say(artifact.name, news)
             return
+        if optional:
+            reason = "; ".join(reason.strip() for reason in reasons[1:])
+            self._remember_failure(artifact, reason)
+            reporter.say(artifact.name, left_out(artifact, reason))
+            raise LeftOutError(reason)
         raise DepotError("\n".join(reasons))
+
+    # ── Optional artifacts that could not be had
+
+    @property
+    def _left_out(self) -> Path:
+        return self.folder / "left-out.json"
+
+    def _failures(self) -> dict[str, dict[str, Any]]:
+        try:
+            return dict(json.loads(self._left_out.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}  # lost, it costs one question more
+
+    def _fingerprints(self, artifact: Artifact) -> list[str]:
+        return [self.fingerprint(artifact, source) for source in artifact.sources]
+
+    def _known_to_fail(self, artifact: Artifact) -> str:
+        """Why an optional artifact could not be had less than ASK_AGAIN_S ago, or ''."""
+        known = self._failures().get(artifact.name)
+        if not known or not artifact.optional:
+            return ""
+        age_s = time.time() - known["asked"]
+        if known["fingerprints"] != self._fingerprints(artifact) or not 0 <= age_s < ASK_AGAIN_S:
+            return ""
+        return str(known["reason"])
+
+    def _remember_failure(self, artifact: Artifact, reason: str) -> None:
+        known = {"asked": time.time(), "reason": reason}
+        with self._mutex:
+            failures = self._failures()
+            failures[artifact.name] = known | {"fingerprints": self._fingerprints(artifact)}
+            write_whole(self._left_out, json.dumps(failures, indent=2) + "\n")
 
     def _accept(self, artifact: Artifact, source: Source, fetched: Fetched) -> int:
         """Take a file into the depot; its size in bytes."""
@@ -310,3 +374,11 @@ class Depot:
             except BaseException:
                 runner.stop()
                 raise
+
+
+def left_out(artifact: Artifact, reason: str) -> str:
+    """The one line that is said of an optional artifact that could not be had."""
+    return (
+        f"{artifact.version} is optional and is left out ({reason}); to ask for it again before"
+        f" a day is over: python tools/depot.py fill --only {artifact.name}"
+    )

@@ -40,6 +40,10 @@ class SourceError(DepotError):
     """One source could not serve its artifact; another one may."""
 
 
+class WrongChecksumError(SourceError):
+    """A source served another file than the one declared."""
+
+
 class Stopped(DepotError):  # noqa: N818 (nothing went wrong)
     """The fill is being interrupted."""
 

@@ -1,0 +1,1 @@
+"""One module for each dashboard; each has a function `build`."""
