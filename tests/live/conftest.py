@@ -55,10 +55,10 @@ def tool(name, *arguments, check=True):
     return run(sys.executable, "-m", f"flink_jobs.tools.{name}", *arguments, check=check)
 
 
-def playbook(name, *arguments):
+def playbook(name, *arguments, inventory=INVENTORY):
     """Run a playbook; returns (seconds, {host: {changed, failed, …}})."""
     begin = time.monotonic()
-    result = run("ansible-playbook", name, "-i", INVENTORY, *arguments, stdin=subprocess.DEVNULL)
+    result = run("ansible-playbook", name, "-i", inventory, *arguments, stdin=subprocess.DEVNULL)
     seconds = time.monotonic() - begin
     note(f"{name} {' '.join(arguments)}: {seconds:.0f} s")
     recap = {}

@@ -14,6 +14,8 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
+from flink_jobs.plant import HEARTBEAT
+
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "inventories" / "demo"
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -33,8 +35,9 @@ FACTS = {
 }
 # What earlier tasks of a role leave for its templates.
 RESULTS = {
-    "item": {"name": "taskmanager", "runs": True},
-    "python_runtime_id": "0" * 64,
+    "item": {"name": "taskmanager", "runs": True, "metrics_port": 9250},
+    "python_runtime_id": "0" * 12,
+    "flink_jobs_id": "1" * 12,
     "__flink_jobs_packaged": {"stdout": '{"code_sha256": "0123456789abcdef", "files": {}}'},
     "flink_jobs_declared": [
         {"name": "a", "module": "m", "parallelism": 1, "config": {}},
@@ -162,7 +165,8 @@ def test_every_template_renders_for_every_host_of_the_demo(demo, template):
     for host in demo.hostvars:
         text = demo.render(role, name, host)
         assert text.strip()
-        assert "{{" not in text
+        # Prometheus' own templates begin with a variable.
+        assert "{{" not in text.replace("{{ $", "")
         assert "{%" not in text
 
 
@@ -267,8 +271,27 @@ def test_the_demos_jobs_find_slots_even_when_a_worker_is_lost(demo):
     about = demo.hostvars["node1"]
     read = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
     slots = int(read["taskmanager.numberOfTaskSlots"])
-    needed = len(about["plant_models"]) * about["plant_jobs_parallelism"]
+    needed = len(about["plant_models"]) * about["plant_jobs_parallelism"] + HEARTBEAT.partitions
     assert needed <= slots * (len(demo.groups["flink_workers"]) - 1)
+
+
+def test_processes_of_one_host_serve_their_figures_on_different_ports(demo):
+    settings = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
+    assert "metrics.reporter.prom.port" not in settings, "both processes read that file"
+    ports = {}
+    for item in demo.value("flink", "__flink_units", "node1"):
+        unit = demo.render("flink", "flink.service.j2", "node1", item=item)
+        [start] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+        ports[item["name"]] = start.rpartition("metrics.reporter.prom.port=")[2]
+    assert ports == {"jobmanager": "9249", "taskmanager": "9250"}
+
+
+def test_flink_without_metrics_has_no_reporter(demo):
+    more = {"flink_metrics": False}
+    unit = demo.render("flink", "flink.service.j2", "node1", **more)
+    settings = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1", **more))
+    assert "metrics." not in unit
+    assert not any(key.startswith("metrics.reporter") for key in settings)
 
 
 def test_a_lost_process_is_missed_only_after_several_beats(demo):
@@ -293,7 +316,40 @@ def test_the_master_may_log_in_to_all_workers_and_nobody_else_anywhere(demo):
         assert names == (set(demo.groups["flink_workers"]) if host in masters else set())
 
 
+# Metrics of the plant
+
+
+@pytest.mark.parametrize("unit", ["plantline-exporter", "plantline-heartbeat"])
+@pytest.mark.parametrize("reason", ["flink_jobs_id", "python_runtime_id"])
+def test_another_package_or_environment_makes_another_unit(demo, unit, reason):
+    # A unit that changed is what the role restarts its service for.
+    template = f"{unit}.service.j2"
+    before = demo.render("plant_exporter", template, "node1")
+    assert demo.render("plant_exporter", template, "node1", **{reason: "another"}) != before
+
+
+def test_the_heartbeat_is_sent_where_the_plant_has_one(demo):
+    for types, sent in (({"pump": [], "_heartbeat": ["beat"]}, True), ({"pump": []}, False)):
+        more = {"plant_exporter_machine_types": types}
+        assert demo.value("plant_exporter", "__plant_exporter_heartbeat", "node1", **more) is sent
+
+
 # Kafka
+
+
+def test_kafka_loads_the_agent_that_the_depot_has(demo):
+    agent = loaded("depot.yml")["artifacts"]["jmx-agent"]
+    [source] = agent["sources"]
+    [jar] = [name.split(":")[1] for name in source["artifacts"]]
+    unit = demo.render("kafka", "kafka.service.j2", "node1")
+    assert f"/{jar}-{agent['version']}.jar=0.0.0.0:7071:/etc/plantline/kafka/jmx.yml" in unit
+
+
+def test_kafka_without_metrics_loads_no_agent_and_waits_for_none(demo):
+    more = {"kafka_metrics": False}
+    unit = demo.render("kafka", "kafka.service.j2", "node1", **more)
+    assert "javaagent" not in unit
+    assert "jmx" not in unit
 
 
 def kafka_inventory(brokers, combined):

@@ -1,0 +1,36 @@
+"""Preflight on hosts: what it costs when all is well, and what it says when something is not."""
+
+import subprocess
+
+import pytest
+from conftest import INVENTORY, on, playbook, run
+
+PORT = 9999
+
+
+def test_a_plant_at_work_is_ready_within_seconds_and_nothing_changes(plant):
+    seconds, recap = playbook("playbooks/preflight.yml")
+    assert sum(counts["changed"] for counts in recap.values()) == 0
+    assert seconds <= 8
+
+
+@pytest.fixture
+def foreign(plant):
+    """A process on node1 that takes a port, and answers nobody else there."""
+    serve = f"python3 -m http.server --bind 127.0.0.1 {PORT}"
+    on("node1", f"systemd-run --unit=foreign {serve}")
+    yield
+    on("node1", "systemctl stop foreign")
+
+
+def test_what_is_wrong_with_hosts_is_told_all_at_once(foreign):
+    moved = ("-e", f"node_exporter_port={PORT}")
+    command = ["ansible-playbook", "playbooks/preflight.yml", "-i", INVENTORY, *moved]
+    done = run(*command, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode != 0
+    assert "2 problems. Nothing was changed." in done.stdout
+    assert f"port {PORT} is taken by python3 of user root (foreign.service)" in done.stdout
+    assert f"node3: way to node1: 10.203.77.11 port {PORT}: refused" in done.stdout
+    # On the others preflight listened for a moment, and does not any more.
+    for host in ("node2", "node3"):
+        assert f":{PORT} " not in on(host, "ss -Hltn")
