@@ -1,4 +1,4 @@
-"""The demo: depot, model, three hosts, the whole plant on them, machine data through it, a summary.
+"""The demo: depot, model, three hosts, the whole plant on them, machine data through it, a report.
 
     demo.py [--inventory inventories/demo] [--data DIR]
 
@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out"
 CLIENT = OUT / "client.conf"
+TRUTH = OUT / "truth.json"
+REPORT = OUT / "report.html"
 TRAINING = ROOT / ".venv-train" / "bin" / "python"
 
 # Twelve pumps for forty minutes of their own time, in forty seconds of ours.
@@ -71,7 +73,9 @@ def main() -> None:
     train(steps, plant, arguments.data)
     steps.run("test hosts", [sys.executable, "tools/hosts.py", "up", inventory])
     steps.run("site.yml", ["ansible-playbook", "site.yml", "-i", inventory])
+    begin = int(time.time() * 1000)
     stream(steps, plant, arguments.data)
+    steps.run("report", report(plant, begin))
     summary(steps, inventory)
 
 
@@ -91,10 +95,10 @@ def stream(steps: Steps, plant: Path, data: Path | None) -> None:
     """Send machine data and show what comes out of the other end while it does."""
     common: list[str | Path] = ["--config", CLIENT, "--plant", plant]
     if data:
-        source = tool("replay", data, *common, "--align", "now")
+        source = tool("replay", data, *common, "--align", "now", "--truth", TRUTH)
     else:
         source = tool("simulate", *common, "--machines", str(PUMPS), "--seed", "2")
-        source += ["--readings", str(READINGS)]
+        source += ["--readings", str(READINGS), "--truth", TRUTH]
     source += ["--speed", str(SPEED), "--close", "--quiet"]
     with steps.step("machine data: scored windows and alerts as they come"):
         watch = subprocess.Popen(
@@ -113,6 +117,12 @@ def stream(steps: Steps, plant: Path, data: Path | None) -> None:
         raise SystemExit(seen)
 
 
+def report(plant: Path, since: int) -> list[str | Path]:
+    """The command that reports on what has arrived at Kafka since then (epoch ms)."""
+    command = tool("report", "--config", CLIENT, "--plant", plant, "--since", str(since))
+    return [*command, "--truth", TRUTH, "--out", REPORT]
+
+
 def summary(steps: Steps, inventory: Path) -> None:
     """What took how long, and where to look next."""
     print("\n== done")
@@ -122,6 +132,7 @@ def summary(steps: Steps, inventory: Path) -> None:
     print(
         f"""
 Where to look next:
+  a report on the machines   out/report.html, in any browser
   Flink's own pages          http://10.203.77.11:8081
   any Kafka client           out/client.conf (librdkafka), out/client.properties (Java)
   what comes out             .venv/bin/python -m flink_jobs.tools.watch --since beginning
