@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from ops.plant import Plant
 
 KAFKA = "/opt/plantline/kafka/bin"
 
@@ -82,5 +85,8 @@ def test_a_wrong_user_cannot_log_in(plant, master):
 
 def test_a_reading_goes_in_and_its_prediction_comes_out(inventory):
     model = f"{inventory}/group_vars/all/plant.yml"
+    plant = Plant(Path(inventory))
+    folder = plant.value(plant.group("kafka_brokers")[0], "kafka_client_dir") or "out"
     probe = [sys.executable, "-m", "flink_jobs.tools.probe", "--plant", model]
+    probe += ["--config", f"{folder}/client.conf"]
     subprocess.run(probe, check=True)

@@ -106,7 +106,7 @@ def help_of(*program: str) -> str:
 @functools.cache
 def sources() -> str:
     """What can print a message, on one line: literals joined, Jinja's line breaks gone."""
-    folders = ("flink_jobs", "playbooks", "plugins", "roles", "tools")
+    folders = ("flink_jobs", "ops", "playbooks", "plugins", "roles", "tools")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.[py]*")]
     text = "\n".join(file.read_text("utf-8") for file in files if file.suffix in {".py", ".yml"})
     return " ".join(re.sub(r"""["']\s*\n\s*f?["']""", "", text).split())
@@ -132,7 +132,7 @@ def test_no_page_names_a_place_on_somebodys_machine():
 def test_job_config_is_described_entry_by_entry(tmp_path, monkeypatch):
     model = tmp_path / "pump.onnx"
     model.touch()
-    (job,) = plant_jobs(str(DEMO_PLANT), "a:9092", {"pump": str(model)}, 2)
+    job, _ = plant_jobs(str(DEMO_PLANT), "a:9092", {"pump": str(model)}, 2)
     page = (ROOT / "docs" / "reference" / "job-config.md").read_text("utf-8")
     first_cells = "".join(
         line.split("|")[1] for line in page.splitlines() if line.startswith("| `")

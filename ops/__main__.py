@@ -1,0 +1,16 @@
+"""`python -m ops`. pyinfra needs gevent in place of blocking calls before it is imported.
+
+Ansible comes first: on import it tries the real socket functions, and gevent's would complain.
+"""
+
+import ops.plant  # noqa: I001, F401
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys  # noqa: E402 - after the patch, on purpose
+
+from ops.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
