@@ -15,7 +15,7 @@ TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv training depot hosts down site verify demo quality test unit lint docs lock
+.PHONY: help prerequisites venv training depot hosts down site verify preflight status status-page report collect probe demo quality test unit molecule lint docs dashboards lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,11 +50,29 @@ depot: venv  ## fetch every artifact once; needs the network only for what is mi
 hosts: venv depot  ## only the test hosts
 	python tools/hosts.py up $(INVENTORY)
 
+preflight: venv  ## what would stand in the way of site: inventory, variables, hosts
+	ansible-playbook playbooks/preflight.yml -i $(INVENTORY)
+
 site: venv depot  ## ansible-playbook site.yml on INVENTORY
 	ansible-playbook site.yml -i $(INVENTORY)
 
 verify: venv  ## ask the running plant what a client would see
 	ansible-playbook playbooks/verify.yml -i $(INVENTORY)
+
+status: venv  ## one screen: what is wrong with the plant, first of all
+	@python -m ops status --inventory $(INVENTORY)
+
+status-page: venv  ## out/status.html: the same for a wall, from Prometheus
+	@python tools/status_page.py --inventory $(INVENTORY)
+
+report: venv  ## out/report.html: what the machines did since yesterday
+	python -m flink_jobs.tools.report --plant $(INVENTORY)/group_vars/all/plant.yml
+
+collect: venv  ## a support bundle in out/: logs, settings, states of all hosts, without secrets
+	@python -m ops collect --inventory $(INVENTORY)
+
+probe: venv  ## disks, and network and clocks between all pairs of hosts
+	@python -m ops probe --inventory $(INVENTORY)
 
 quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka and Flink
 	@test -n "$(DATA)" || { echo "make quality needs DATA=<folder that holds skab/data>"; exit 2; }
@@ -65,9 +83,13 @@ test: venv training depot lint  ## every test: linters, units, then the live one
 	$(TRAIN)/pytest -q tests/training
 	pytest -ra --durations=15
 
-unit: venv training  ## the tests that need no hosts
+unit: venv training depot  ## the tests that need no hosts
 	$(TRAIN)/pytest -q tests/training
 	pytest tests/unit
+
+molecule: venv training depot  ## the Molecule scenarios, on test hosts of their own
+	molecule test -s host
+	molecule test -s default
 
 lint: venv  ## ansible-lint (production), yamllint, ruff, mypy: no skips
 	ruff check .
@@ -76,8 +98,11 @@ lint: venv  ## ansible-lint (production), yamllint, ruff, mypy: no skips
 	yamllint .
 	ansible-lint
 
-docs: venv  ## the reference pages from the roles' argument_specs
+docs: venv  ## the reference pages, and the plant model's keys
 	python tools/reference.py
+
+dashboards: venv  ## grafana/json from grafana/dashboards
+	python -m grafana.build
 
 lock: venv  ## make the locks again after a change of requirements.in
 	uv pip compile -q --generate-hashes --python-version 3.11 --no-header requirements.in -o requirements.txt
