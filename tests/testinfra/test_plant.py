@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ops.plant import Plant
 
 KAFKA = "/opt/plantline/kafka/bin"
+SCRAPED_WITHIN_S = 60
 
 
 def kafka(host, tool, *arguments):
@@ -25,9 +27,10 @@ def kafka(host, tool, *arguments):
     )
 
 
-def rest(host, path):
-    """An answer of Flink's JobManager, asked on its own host."""
-    ask = f"from urllib.request import urlopen as o; print(o('http://localhost:8081{path}').read().decode())"
+def rest(host, path, port=8081):
+    """A JSON answer of a service, by default of Flink's JobManager, asked on its own host."""
+    url = f"http://localhost:{port}{path}"
+    ask = f"from urllib.request import urlopen as o; print(o('{url}').read().decode())"
     return json.loads(host.check_output("python3 -c %s", ask))
 
 
@@ -81,6 +84,25 @@ def test_a_wrong_user_cannot_log_in(plant, master):
     answer = master.run(f"runuser -u flink -- ssh -o BatchMode=yes root@{name} true; echo $?")
     assert answer.stdout.strip() == "255"
     assert "Permission denied" in answer.stderr
+
+
+def test_prometheus_reaches_all_that_it_watches(inventory, plant, on):
+    for name in plant.get("monitoring", []):
+        port = Plant(Path(inventory)).value(name, "prometheus_port") or 9090
+        # One that was just started is asked at the next scrape.
+        deadline = time.monotonic() + SCRAPED_WITHIN_S
+        while True:
+            targets = rest(on(name), "/api/v1/targets?state=active", port)["data"]["activeTargets"]
+            lost = [
+                (target["labels"]["job"], target["labels"]["instance"], target["lastError"])
+                for target in targets
+                if target["health"] != "up"
+            ]
+            if not lost or time.monotonic() > deadline:
+                break
+            time.sleep(1)  # between two questions
+        assert targets
+        assert not lost
 
 
 def test_a_reading_goes_in_and_its_prediction_comes_out(inventory):
