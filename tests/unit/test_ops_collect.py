@@ -67,6 +67,16 @@ def test_a_probe_of_one_host_measures_its_disk(inventory):
     assert "MiB/s" in done.stdout
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(inventory):
+    command = [sys.executable, "-m", "ops", "probe", "--inventory", inventory]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_an_inventory_that_is_none_is_one_line_and_exit_code_1(tmp_path):
     done = ops("status", "--inventory", tmp_path / "absent")
     assert done.returncode == 1
