@@ -1,4 +1,4 @@
-"""Preflight on hosts: what it costs when all is well, and what it says when something is not."""
+"""Preflight on hosts: nothing when all is well, and everything that is not."""
 
 import subprocess
 
@@ -8,10 +8,9 @@ from conftest import INVENTORY, on, playbook, run
 PORT = 9999
 
 
-def test_a_plant_at_work_is_ready_within_seconds_and_nothing_changes(plant):
-    seconds, recap = playbook("playbooks/preflight.yml")
+def test_a_plant_at_work_is_ready_and_nothing_changes(plant):
+    _, recap = playbook("playbooks/preflight.yml")
     assert sum(counts["changed"] for counts in recap.values()) == 0
-    assert seconds <= 8
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_the_heartbeat_comes_through_the_whole_path_again_and_again(hosts):
         worst = max(worst, age())
         time.sleep(0.5)  # between two questions
     note(f"age of the heartbeat in 20 s: {worst:.1f} s at most")
-    assert worst < 15
+    assert worst < 30  # no alert: prometheus_heartbeat_limit_s of the demo
 
 
 def test_readings_that_pass_move_every_counter_on_their_way(hosts):
