@@ -53,10 +53,14 @@ HARMLESS = (
 
 @dataclass(frozen=True)
 class Command:
-    """A command with the page it stands on; the environment that it is given is left out."""
+    """A command with the page it stands on, without the path of its Python environment.
+
+    `training`: that is .venv-train.
+    """
 
     page: str
     words: tuple[str, ...]
+    training: bool = False
 
     def __str__(self):
         return f"{self.page}: {shlex.join(self.words)}"
@@ -76,10 +80,12 @@ def commands_of(text, page="page"):
                 continue  # a message or a piece of YAML with an apostrophe
             while words and ASSIGNMENT.match(words[0]):
                 words.pop(0)
-            if words:
-                words[0] = re.sub(r"^\.venv(-train)?/bin/", "", words[0])
-            if len(words) > 1 and words[0] in PROGRAMS:
-                found.append(Command(page, tuple(words)))
+            if len(words) < 2:
+                continue
+            environment, program = re.fullmatch(r"(?:(\.venv\S*)/bin/)?(.*)", words[0]).groups()
+            if program in PROGRAMS:
+                training = environment == ".venv-train"
+                found.append(Command(page, (program, *words[1:]), training))
     return found
 
 
@@ -187,7 +193,8 @@ def tags_of(playbook):
 def test_the_program_takes_these_arguments(command):
     """All that stands before --help is parsed: subcommands, options, types and choices."""
     words = command.words[1:]
-    done = run(sys.executable, *words, "--help")
+    python = ROOT / ".venv-train" / "bin" / "python" if command.training else sys.executable
+    done = run(python, *words, "--help")
     assert done.returncode == 0, done.stderr
     for name in (word.partition("=")[0] for word in words):
         if name.startswith("--"):
