@@ -1,14 +1,15 @@
 """The exporter reads as any client does, here from librdkafka's mock broker."""
 
 import dataclasses
+import gc
 import json
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 from samples import PREDICTION
 
-from flink_jobs import contracts
+from flink_jobs import contracts, exporter
 from flink_jobs.exporter import FOLLOWED, Config, Ends, Exporter, Follower
 
 TOPIC = "telemetry.pump"
@@ -134,6 +135,54 @@ def test_what_happens_in_the_topics_is_seen_by_a_scrape(kafka, tmp_path):
     scraped.eventually(
         "predictions_total", 1.0, machine_type="pump", kind="anomaly", model="pump-anomaly"
     )
+
+
+@pytest.fixture
+def lost(monkeypatch):
+    """Client settings of brokers that were there, and a call that ends them."""
+    monkeypatch.setattr(exporter, "_ANSWER_WITHIN_S", 0.5)
+    monkeypatch.setattr(exporter, "_LOOK_EVERY_S", 0.0)
+    brokers = [Producer({"test.mock.num.brokers": 2, "log_level": 0})]
+    known = brokers[0].list_topics(timeout=10).brokers.values()
+    kafka = {"bootstrap.servers": ",".join(f"{b.host}:{b.port}" for b in known), "log_level": "0"}
+    producer = Producer(kafka)
+    for topic in (*FOLLOWED, TOPIC, "telemetry._heartbeat"):
+        producer.list_topics(topic, timeout=10)
+
+    def end():
+        brokers.clear()
+        gc.collect()
+
+    return kafka, end
+
+
+def test_brokers_that_go_away_are_waited_for(lost, tmp_path):
+    kafka, end = lost
+    machines = tmp_path / "machines.json"
+    machines.write_text("[]")
+    watching = Exporter(kafka, CONFIG, machines)
+    watching.step()
+    end()
+    for _ in range(3):
+        watching.step()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda ends: ends.places([TOPIC]),
+        lambda ends: ends.ends([(TOPIC, 0)]),
+        lambda ends: ends.lag("plantline-anomaly-pump", {(TOPIC, 0): 5}),
+    ],
+    ids=["places", "ends", "lag"],
+)
+def test_a_question_to_brokers_that_went_away_fails_as_kafka_does(lost, question):
+    kafka, end = lost
+    ends = Ends(kafka)
+    ends.places([TOPIC])
+    end()
+    with pytest.raises(KafkaException):
+        question(ends)
 
 
 def test_the_configuration_is_the_one_that_the_role_writes(tmp_path):
