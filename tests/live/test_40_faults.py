@@ -53,7 +53,8 @@ def predicted(client):
             found = [contracts.parse_prediction(message.value()) for message in tail.read(1.0)]
             return [one for one in found if not contracts.is_reserved(one.machine_id)]
 
-        eventually("predictions under way", of_machines, 120)
+        # Predictions of jobs that were killed before may wait for their transactions to end.
+        eventually("predictions under way", of_machines, 300)
 
 
 def kill(host, unit):
