@@ -9,7 +9,7 @@ NAMED = 4
 
 def duration_text(seconds: float) -> str:
     """A span of time in its two largest units: `0.4 s`, `12 s`, `3 min 5 s`, `2 d 4 h`."""
-    if seconds < 10:  # noqa: PLR2004
+    if seconds < 10:  # noqa: PLR2004 - the docstring tells
         return f"{seconds:.1f} s"
     parts = []
     left = int(seconds)
@@ -24,7 +24,7 @@ def bytes_text(count: float) -> str:
     """Bytes in the largest binary unit that leaves at least 1: `512 B`, `1.2 MiB`."""
     unit = "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if count < 1024:  # noqa: PLR2004
+        if count < 1024:  # noqa: PLR2004 - the docstring tells
             break
         count, unit = count / 1024, larger
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -53,7 +53,8 @@ def predicted(client):
             found = [contracts.parse_prediction(message.value()) for message in tail.read(1.0)]
             return [one for one in found if not contracts.is_reserved(one.machine_id)]
 
-        # Predictions of jobs that were killed before may wait for their transactions to end.
+        # After the test that kills a writer, nothing was committed for more than 120 s once in many
+        # runs; why is not known. Nothing was lost: the balance below is the judge of that.
         eventually("predictions under way", of_machines, 300)
 
 
