@@ -164,6 +164,7 @@ class Exporter(Collector):
     """Keeps the picture current in one thread and shows it in those of the web server."""
 
     def __init__(self, kafka: Mapping[str, Any], config: Config, machines_file: Path) -> None:
+        self._kafka = kafka
         self._config = config
         self._machines_file = machines_file
         self._picture = Picture(config.machines)
@@ -173,7 +174,7 @@ class Exporter(Collector):
         self._ends = Ends(kafka)
         self._growth = Growth()
         self._due = 0.0
-        self._trouble = ""
+        self._trouble: dict[str, str] = {}
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
@@ -181,20 +182,29 @@ class Exporter(Collector):
 
     def step(self) -> None:
         """Take what came; now and then, look at the ends of topics. To be called for ever."""
-        try:
-            if time.monotonic() >= self._due:
-                self._due = time.monotonic() + _LOOK_EVERY_S
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _LOOK_EVERY_S
+            try:
                 self._look()
+                self._tell("looking", "")
+            except KafkaException as error:
+                # All else has its time stamp, but an old lag would look new.
+                with self._lock:
+                    self._picture.lag = {}
+                # librdkafka's admin client was seen to get no answer about a group for minutes
+                # after its coordinator had been away, while a new client got one at once.
+                self._ends = Ends(self._kafka)
+                self._tell("looking", str(error))
+        try:
             records = self._follower.read(0.5)
-            with self._lock:
-                for message, counted in records:
-                    self._picture.add(message, counted=counted)
-            self._tell("")
+            self._tell("reading", "")
         except KafkaException as error:
-            # Brokers come and go. All else has its time stamp, but an old lag would look new.
-            with self._lock:
-                self._picture.lag = {}
-            self._tell(str(error))
+            # Brokers come and go, and the follower goes on where it was.
+            self._tell("reading", str(error))
+            return
+        with self._lock:
+            for message, counted in records:
+                self._picture.add(message, counted=counted)
 
     def _look(self) -> None:
         machines = json.loads(self._machines_file.read_text("utf-8"))
@@ -220,10 +230,10 @@ class Exporter(Collector):
                 channels = self._config.machine_types[machine_type]
                 self._picture.sample(machine_type, channels, message)
 
-    def _tell(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            print(trouble or "reading again", file=sys.stderr, flush=True)
-        self._trouble = trouble
+    def _tell(self, doing: str, trouble: str) -> None:
+        if trouble != self._trouble.get(doing, ""):
+            print(f"{doing}: {trouble or 'works again'}", file=sys.stderr, flush=True)
+        self._trouble[doing] = trouble
 
 
 def _is_record(message: Message) -> bool:

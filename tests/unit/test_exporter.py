@@ -5,7 +5,7 @@ import gc
 import json
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 from samples import PREDICTION
 
@@ -111,6 +111,9 @@ class Scraped:
         self._registry = CollectorRegistry()
         self._registry.register(self._exporter)
 
+    def look_now(self):
+        self._exporter._due = 0.0
+
     def eventually(self, name, expected, **labels):
         found = None
         for _ in range(30):
@@ -119,6 +122,42 @@ class Scraped:
             if found == expected:
                 return
         raise AssertionError(f"{name} is {found}, not {expected}")
+
+
+class StuckOnce(Ends):
+    """The first client never gets an answer about groups; those after it do."""
+
+    made = 0
+
+    def __init__(self, kafka):
+        super().__init__(kafka)
+        StuckOnce.made += 1
+        self._stuck = StuckOnce.made == 1
+
+    def lag(self, group, ends):
+        if self._stuck:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return super().lag(group, ends)
+
+
+def test_a_client_that_is_stuck_is_replaced_and_records_are_read_meanwhile(
+    kafka, tmp_path, monkeypatch
+):
+    send(kafka, TOPIC, reading(1.0), reading(2.0))
+    committer = Consumer(kafka | {"group.id": "plantline-anomaly-pump"})
+    committer.commit(offsets=[TopicPartition(TOPIC, 0, 1)], asynchronous=False)
+    committer.close()
+    send(kafka, contracts.PREDICTIONS, prediction(60_000))
+    monkeypatch.setattr(StuckOnce, "made", 0)
+    monkeypatch.setattr(exporter, "Ends", StuckOnce)
+    scraped = Scraped(kafka, tmp_path)
+    machine = {"machine_id": PREDICTION.machine_id, "machine_type": "pump"}
+    scraped.eventually("machine_window_end_seconds", 60.0, **machine)
+    monkeypatch.setattr(exporter, "_LOOK_EVERY_S", 0.0)
+    scraped.look_now()
+    scraped.eventually(
+        "consumer_lag", 1.0, group="plantline-anomaly-pump", topic=TOPIC, partition="0"
+    )
 
 
 def test_what_happens_in_the_topics_is_seen_by_a_scrape(kafka, tmp_path):
