@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ops.remote.look import OPT, SHOW_UNITS, flink_rest, get, parse_units
+from ops.remote.look import OPT, flink_rest, get, units
 from ops.remote.redact import redact
 
 COMMAND_S = 10
@@ -70,7 +70,7 @@ def system() -> Iterator[tuple[str, str]]:
 
 def journals() -> Iterator[tuple[str, str]]:
     """The end of the journal of each of our units."""
-    for unit in parse_units(output(SHOW_UNITS)):
+    for unit in units():
         command = ["journalctl", "--no-pager", "--output=short-iso", f"--lines={JOURNAL_LINES}"]
         yield f"journal/{unit['name']}.txt", output([*command, f"--unit={unit['name']}"])
 

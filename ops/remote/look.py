@@ -25,8 +25,9 @@ FLINK_CONF = Path("/etc/plantline/flink/flink-conf.yaml")
 DECLARED = Path("/etc/plantline/jobs/declared.json")
 # Units of ours, and those of Debian packages that our roles configure.
 UNITS = ("kafka*", "flink-*", "plantline-*", "prometheus*", "grafana*", "chrony*")
-UNIT_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,ConditionResult,NRestarts"
-SHOW_UNITS = ["systemctl", "show", *UNITS, f"--property={UNIT_PROPERTIES}"]
+UNIT_PROPERTIES = (
+    "Id,LoadState,ActiveState,UnitFileState,ConditionResult,ConditionTimestampMonotonic,NRestarts"
+)
 GROUP_PREFIX = "plantline-"
 REST_S = 3.0
 METRIC_S, METRIC_POLL_S = 1.0, 0.05
@@ -137,9 +138,7 @@ def main(
         "memory_free": meminfo["MemAvailable"] // 1024,
         "memory": meminfo["MemTotal"] // 1024,
         "disks": disks(["/", *paths]),
-        "units": parse_units(
-            subprocess.run(SHOW_UNITS, capture_output=True, text=True, check=True).stdout
-        ),
+        "units": units(),
         "versions": versions(),
         "kafka": ask_kafka(kafka, problems) if kafka else None,
         "flink": ask_flink(problems) if flink else None,
@@ -173,6 +172,28 @@ def disks(paths: Iterable[str]) -> list[Disk]:
     return list(found.values())
 
 
+def units() -> list[Unit]:
+    """The units of UNITS that are installed.
+
+    Their files are listed first: `systemctl show` takes a pattern for the units in memory alone,
+    and one that somebody stopped may not be there any more.
+    """
+    names = unit_names(_systemctl("list-unit-files", "--no-legend", *UNITS))
+    return parse_units(_systemctl("show", f"--property={UNIT_PROPERTIES}", *names)) if names else []
+
+
+def _systemctl(*arguments: str) -> str:
+    """Its output. No unit that matches is an error to systemctl, and none to us."""
+    command = ["systemctl", "--no-pager", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def unit_names(text: str) -> list[str]:
+    """The units in an answer of `systemctl list-unit-files`; templates are left out."""
+    names = [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
+    return [name for name in names if "@." not in name]
+
+
 def parse_units(text: str) -> list[Unit]:
     """The blocks of `systemctl show`, sorted by name."""
     found: list[Unit] = []
@@ -181,8 +202,10 @@ def parse_units(text: str) -> list[Unit]:
         name = about.get("Id", "")
         if not name.endswith((".service", ".timer")) or about["LoadState"] != "loaded":
             continue
-        # A unit whose condition does not hold (chrony in a container) rests by right.
-        wanted = about["UnitFileState"] == "enabled" and about["ConditionResult"] != "no"
+        # A unit whose condition does not hold (chrony in a container) rests by right. "no" is also
+        # what systemd says before it has asked.
+        rests = about["ConditionResult"] == "no" and about["ConditionTimestampMonotonic"] != "0"
+        wanted = about["UnitFileState"] == "enabled" and not rests
         found.append(
             {
                 "name": name,

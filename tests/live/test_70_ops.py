@@ -44,7 +44,11 @@ def test_status_shows_three_hosts_on_one_screen(well):
 
 
 def test_status_names_a_broker_that_is_down_and_nothing_once_it_is_back(well):
-    expected = (f"{VICTIM} not registered as broker", "a replica missing in")
+    expected = (
+        f"{VICTIM} not registered as broker",
+        "a replica missing in",
+        f"  ! {VICTIM}: kafka.service is inactive",
+    )
 
     def named():
         # The quorum gives a broker some seconds before it calls it lost.

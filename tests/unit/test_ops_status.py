@@ -14,6 +14,7 @@ from ops.remote.look import (
     parse_heartbeat,
     parse_meminfo,
     parse_units,
+    unit_names,
     up_s,
 )
 from ops.status import View, problems, screen
@@ -239,19 +240,29 @@ LoadState=loaded
 ActiveState=active
 UnitFileState=enabled
 ConditionResult=yes
+ConditionTimestampMonotonic=7
 NRestarts=2
+
+Id=plantline-stopped.service
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=enabled
+ConditionResult=no
+ConditionTimestampMonotonic=0
 
 Id=flink-jobs.timer
 LoadState=loaded
 ActiveState=inactive
 UnitFileState=disabled
 ConditionResult=no
+ConditionTimestampMonotonic=0
 
 Id=chrony.service
 LoadState=loaded
 ActiveState=inactive
 UnitFileState=enabled
 ConditionResult=no
+ConditionTimestampMonotonic=7
 NRestarts=0
 
 Id=kafka.socket
@@ -271,7 +282,14 @@ def test_units_are_read_as_systemctl_shows_them():
         ("chrony.service", False, 0),
         ("flink-jobs.timer", False, 0),
         ("kafka.service", True, 2),
+        ("plantline-stopped.service", True, 0),
     ]
+
+
+def test_templates_are_not_units():
+    listing = "kafka.service enabled enabled\nchrony-dnssrv@.timer disabled enabled\n"
+    assert unit_names(listing) == ["kafka.service"]
+    assert unit_names("") == []
 
 
 def test_a_host_without_our_units_has_none():
