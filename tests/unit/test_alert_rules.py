@@ -142,6 +142,11 @@ def down_for(minutes, *series):
     return {name: changed(minutes, 1, 0) for name in series}
 
 
+def back_for(minutes, *series):
+    """Series that were 0 until so many minutes before the alerts are looked at."""
+    return {name: changed(minutes, 0, 1) for name in series}
+
+
 ALL_OF_NODE2 = [up("node", "node2"), up("kafka", "node2"), up("flink", "node2", "taskmanager")]
 
 
@@ -188,6 +193,16 @@ CASES = [
         ],
     ),
     Case("ServiceDown: not for a restart", down_for(0, up("kafka", "node2")), []),
+    Case(
+        "ServiceDown: not while its host has only just come back",
+        {**back_for(3, *ALL_OF_NODE2), **down_for(30, up("kafka", "node2"))},
+        [],
+    ),
+    Case(
+        "ServiceDown: its host came back, and it did not",
+        {**back_for(8, *ALL_OF_NODE2), **down_for(30, up("kafka", "node2"))},
+        [fires("ServiceDown", "kafka on node2 does not answer", job="kafka", instance="node2")],
+    ),
     Case(
         "ExporterDown: a warning, for the plant goes on",
         down_for(2, up("node", "node2")),
