@@ -44,7 +44,7 @@ from plugins.module_utils.preflight import (  # noqa: E402
 # Variables of Ansible and of the playbooks that preflight reads beside the roles' own.
 OTHERS = (
     *("ansible_host", "ansible_port", "ansible_connection", "host_memory_mb"),
-    *("plant_models", "plant_jobs_parallelism"),
+    *("plant_models", "plant_jobs_parallelism", "artifact_depot_dir"),
 )
 # What a role makes of its variables and its environment asks for.
 MADE = {"flink": ("__flink_config",)}

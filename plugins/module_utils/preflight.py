@@ -18,7 +18,6 @@ PLANT_GROUPS = KAFKA | FLINK | MONITORING
 
 # Roles by the groups whose hosts they are applied to; none: all hosts.
 ROLE_GROUPS: Mapping[str, frozenset[str]] = {
-    "artifact": frozenset(),
     "common": frozenset(),
     "java": frozenset(),
     "node_exporter": frozenset(),

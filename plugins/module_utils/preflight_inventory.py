@@ -245,7 +245,7 @@ def typed_values(inventory: Inventory) -> tuple[Inventory, list[Problem]]:
 def _options_of(host: Host, inventory: Inventory) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for role, groups in ROLE_GROUPS.items():
         entries = inventory.specs.get(role, {})
-        if role != "artifact" and (not groups or host.is_in(groups)):
+        if not groups or host.is_in(groups):
             yield from entries.get("main", {}).items()
 
 
