@@ -44,6 +44,9 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
     "partitioner": "murmur2_random",
     "enable.idempotence": True,
     "acks": "all",
+    # With more in flight, librdkafka may begin a new epoch when a leader moves, and what it sends
+    # again then is a new record to the brokers (librdkafka's issue 4953).
+    "max.in.flight.requests.per.connection": 1,
 }
 
 # The last millisecond of the year 9999: beyond it neither Flink's nor Python's calendar goes.
