@@ -55,12 +55,19 @@ class Partition:
     end: int = 0
 
 
-def ticks(partitions: Sequence[Partition], now: int, idle_ms: int) -> dict[int, int]:
+def ticks(
+    partitions: Sequence[Partition], now: int, idle_ms: int, resumed: int = 0
+) -> dict[int, int]:
     """The ts of `_clock` to append, by partition.
 
     Idle partitions follow the slowest of the others; where all are idle, all come to where the
-    furthest one is. A partition that is already there gets nothing.
+    furthest one is. A partition that is already there gets nothing. resumed: when readings came
+    again after a time in which the whole topic was quiet; before it nobody was idle.
     """
+
+    def is_idle(p: Partition) -> bool:
+        return now - max(p.appended or 0, resumed) > idle_ms
+
     active = [
         p.newest
         for p in partitions
@@ -73,8 +80,7 @@ def ticks(partitions: Sequence[Partition], now: int, idle_ms: int) -> dict[int, 
     return {
         index: target
         for index, p in enumerate(partitions)
-        if (p.appended is None or now - p.appended > idle_ms)
-        and (p.newest is None or p.newest < target)
+        if is_idle(p) and (p.newest is None or p.newest < target)
     }
 
 
@@ -133,6 +139,7 @@ class TopicClock:
         self._partitions: list[Partition] = []
         self._answered: int | None = None
         self._failed = False
+        self._resumed = 0
 
     def step(self, now: int) -> dict[int, int]:
         """Look at the topic once and append what is due; returns that. Raises KafkaException."""
@@ -140,13 +147,21 @@ class TopicClock:
             self._answered = now
         away_ms = now - self._answered if self._failed else 0
         self._failed = True
+        first, before = not self._partitions, self._newest_append()
         self._look()
         self._answered = now
+        # Machines that start together do not reach all partitions in the same moment.
+        if not first and self._newest_append() - before > self._idle_ms:
+            self._resumed = now
         self._partitions = [after_outage(p, away_ms, now) for p in self._partitions]
-        due = ticks(self._partitions, now, self._idle_ms)
+        due = ticks(self._partitions, now, self._idle_ms, self._resumed)
         self._append(due)
         self._failed = False
         return due
+
+    def _newest_append(self) -> int:
+        """When the last reading of a machine came to the topic; 0 before the first."""
+        return max((p.appended or 0 for p in self._partitions), default=0)
 
     def _append(self, due: Mapping[int, int]) -> None:
         errors: list[KafkaError] = []

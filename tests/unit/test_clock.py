@@ -222,8 +222,26 @@ def test_readings_that_wait_for_the_brokers_are_not_overtaken(topic, monkeypatch
                 watch.step(now)
     append(0, back, appended=back)
     assert watch.step(back) == {}
-    append(0, back + 2 * IDLE, appended=back + 2 * IDLE)
-    assert watch.step(back + 2 * IDLE) == dict.fromkeys((1, 2, 3), back + 2 * IDLE)
+    append(0, back + IDLE, appended=back + IDLE)
+    assert watch.step(back + IDLE + 1) == dict.fromkeys((1, 2, 3), back + IDLE)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["a new topic", "a quiet topic"])
+def test_where_machines_start_after_a_pause_no_partition_is_idle_at_once(topic, used):
+    settings, append = topic
+    watch = topic_clock(settings)
+    for partition in range(4) if used else ():
+        append(partition, NOW - 9 * IDLE, appended=NOW - 9 * IDLE)
+    assert watch.step(NOW - 1000) == {}
+    # The first readings of all reach one partition first.
+    append(0, NOW, appended=NOW)
+    assert watch.step(NOW) == {}
+    append(1, NOW - 5000, appended=NOW + 2000)
+    append(2, NOW - 5000, appended=NOW + 3000)
+    append(0, NOW + 20_000, appended=NOW + 20_000)
+    assert watch.step(NOW + 20_000) == {}
+    # Those that have got none until then have no machine.
+    assert watch.step(NOW + IDLE + 1) == {3: NOW - 5000}
 
 
 def test_no_tick_is_made_of_half_a_look(topic, monkeypatch):
