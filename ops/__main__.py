@@ -10,7 +10,7 @@ monkey.patch_all()
 
 import sys  # noqa: E402 - after the patch, on purpose
 
-from ops.cli import main  # noqa: E402 - the same
+from ops.cli import main  # noqa: E402 - after the patch, too
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
