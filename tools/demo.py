@@ -71,6 +71,7 @@ def main() -> None:
     steps = Steps()
     steps.run("depot", [sys.executable, "tools/depot.py", "fill"])
     train(steps, plant, arguments.data)
+    steps.run("secrets", [sys.executable, "tools/vault.py", "make", inventory])
     steps.run("test hosts", [sys.executable, "tools/hosts.py", "up", inventory])
     steps.run("site.yml", ["ansible-playbook", "site.yml", "-i", inventory])
     begin = int(time.time() * 1000)

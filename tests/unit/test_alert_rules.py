@@ -24,6 +24,7 @@ PAGE = ROOT / "docs" / "operations" / "alerts.md"
 # One sample a minute; alerts are looked at after an hour and a half.
 INTERVAL, NOW, MINUTES = "1m", 90, 105
 GIB = 2**30
+DAY = 86400
 
 
 def always(value):
@@ -66,6 +67,11 @@ def predictions(machine_type):
     return f'plantline_predictions_total{{machine_type="{machine_type}",kind="anomaly",model="m"}}'
 
 
+def certificate(identity, instance="node2"):
+    labels = f'job="node",instance="{instance}",identity="{identity}"'
+    return f"plantline_certificate_expiry_timestamp_seconds{{{labels}}}"
+
+
 READINGS = 'plantline_readings_total{machine_type="pump"}'
 HEARTBEAT = "plantline_heartbeat_timestamp_seconds"
 REGISTERED = "flink_jobmanager_numRegisteredTaskManagers"
@@ -90,6 +96,8 @@ HEALTHY = {
     disk("avail_bytes"): always(60 * GIB),
     disk("files"): always(1000),
     disk("files_free"): always(900),
+    certificate("kafka"): always(200 * DAY),
+    certificate("ca"): always(3000 * DAY),
     # promtool's time starts at 0.
     **{f'node_time_seconds{{instance="{host}"}}': rising(60) for host in HOSTS},
     **{
@@ -264,6 +272,38 @@ CASES = [
         ],
     ),
     Case("DiskAlmostFull: not at 6 GiB of 100", {disk("avail_bytes"): always(6 * GIB)}, []),
+    Case(
+        "CertificateExpires: nobody has renewed it",
+        {certificate("kafka"): always(20 * DAY + NOW * 60)},
+        [
+            fires(
+                "CertificateExpires",
+                "Certificate kafka on node2 ends in 20d 0h 0m 0s",
+                **{"job": "node", "instance": "node2", "identity": "kafka"},
+            )
+        ],
+    ),
+    Case(
+        "CertificateExpires: not while the next run renews it",
+        {certificate("kafka"): always(22 * DAY)},
+        [],
+    ),
+    Case(
+        "CertificateExpires: a CA, in time for its change",
+        {certificate("ca"): always(89 * DAY + NOW * 60)},
+        [
+            fires(
+                "CertificateExpires",
+                "Certificate ca on node2 ends in 89d 0h 0m 0s",
+                **{"job": "node", "instance": "node2", "identity": "ca"},
+            )
+        ],
+    ),
+    Case(
+        "CertificateExpires: not a CA with years to go",
+        {certificate("ca"): always(91 * DAY)},
+        [],
+    ),
     Case(
         "ClockWrong: behind by five seconds",
         {'node_time_seconds{instance="node2"}': rising(60, start=-5)},
