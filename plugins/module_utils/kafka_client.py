@@ -6,8 +6,9 @@ kafka-python is not part of the host's Python: tasks put the depot's wheel on PY
 from __future__ import annotations
 
 import logging
+import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,14 +25,38 @@ CONNECT_S = 5.0
 READ_S = 10.0
 Answer = TypeVar("Answer")
 
+# How modules are told of a certificate; `tls_of` reads it.
+TLS_OPTION: dict[str, Any] = {
+    "type": "dict",
+    "options": {
+        "ca": {"type": "path", "required": True},
+        "certificate": {"type": "path", "required": True},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM form to connect with: the authorities to trust; key and certificate in one."""
+
+    ca: str
+    certificate: str
+
 
 class NotAnsweringError(Exception):
     """No broker answered, or the client is not installed; says which."""
 
 
+def tls_of(option: Mapping[str, str] | None) -> Tls | None:
+    """What a module was given for `TLS_OPTION`."""
+    return None if option is None else Tls(ca=option["ca"], certificate=option["certificate"])
+
+
 @contextmanager
-def admin(bootstrap_servers: str, request_timeout_s: float) -> Iterator[KafkaAdminClient]:
-    """A connected admin client; raises NotAnsweringError."""
+def admin(
+    bootstrap_servers: str, request_timeout_s: float, tls: Tls | None = None
+) -> Iterator[KafkaAdminClient]:
+    """A connected admin client, without `tls` in plaintext; raises NotAnsweringError."""
     try:
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415
         from kafka.errors import KafkaError  # noqa: PLC0415
@@ -44,6 +69,7 @@ def admin(bootstrap_servers: str, request_timeout_s: float) -> Iterator[KafkaAdm
             bootstrap_servers=bootstrap_servers.split(","),
             bootstrap_timeout_ms=int(CONNECT_S * 1000),
             request_timeout_ms=int(request_timeout_s * 1000),
+            **_security(tls),
         )
     except KafkaError as error:
         raise NotAnsweringError(f"no broker answers at {bootstrap_servers}") from error
@@ -55,13 +81,30 @@ def admin(bootstrap_servers: str, request_timeout_s: float) -> Iterator[KafkaAdm
         client.close()
 
 
-def read_cluster(bootstrap_servers: str) -> Cluster:
+def _security(tls: Tls | None) -> dict[str, Any]:
+    """kafka-python's settings; raises NotAnsweringError for files that are no certificate of ours.
+
+    Loaded here, because the client takes what goes wrong with them for a broker that is down.
+    """
+    if tls is None:
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        context.load_cert_chain(tls.certificate)
+    except OSError as error:
+        raise NotAnsweringError(
+            f"cannot connect with {tls.certificate} and {tls.ca}: {error}"
+        ) from error
+    return {"security_protocol": "SSL", "ssl_context": context}
+
+
+def read_cluster(bootstrap_servers: str, tls: Tls | None = None) -> Cluster:
     """The cluster as the leader of its quorum knows it; raises NotAnsweringError.
 
     A broker answers for topics from its own copy of the metadata, and one that is cut off does not
     know that its copy is old. The leader tells who follows it, and one of those is asked.
     """
-    with admin(bootstrap_servers, READ_S) as client:
+    with admin(bootstrap_servers, READ_S, tls) as client:
         quorum = _read_quorum(client)
         metadata = _read_metadata(client, quorum)
         topics = [topic for topic in metadata.topics if not topic.error_code]

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_client import NotAnsweringError, admin
+from ansible.module_utils.kafka_resources import (
+    OPTIONS,
+    REQUEST_S,
+    Items,
+    Outcome,
+    batches,
+    refuse,
+    reject,
+    run,
+)
 from ansible.module_utils.kafka_topic_plan import (
+    CLEANUP,
+    RETENTION,
     Topic,
     TopicPlan,
-    batches,
+    Wishes,
+    at_stake,
     config_text,
     plan_topics,
+    topic_batches,
 )
 
 if TYPE_CHECKING:
@@ -20,12 +33,13 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 module: kafka_topics
-short_description: Creates, changes and grows topics
+short_description: Creates, changes, grows and deletes topics
 description:
   - Takes all declared topics, reads the cluster once and changes only what differs.
   - >-
-    Never deletes a topic, a partition or a record; what would need that fails with its reason,
-    before anything is changed.
+    What would lose records or their order fails with its reason, before anything is changed,
+    unless the topic is empty or named in O(confirmed). The rules are in
+    plugins/module_utils/kafka_topic_plan.py.
   - >-
     In check mode the brokers validate the changes. Where Kafka is not there yet, all topics count
     as to be created.
@@ -34,8 +48,20 @@ options:
     description: Brokers to ask, C(host:port) separated by commas.
     type: str
     required: true
+  tls:
+    description: Files on the host to connect with by certificate; in plaintext if not given.
+    type: dict
+    suboptions:
+      ca:
+        description: Certificates of the authorities to trust, PEM.
+        type: path
+        required: true
+      certificate:
+        description: Key and certificate in one file, PEM.
+        type: path
+        required: true
   topics:
-    description: The declared topics.
+    description: All declared topics.
     type: list
     elements: dict
     required: true
@@ -54,6 +80,25 @@ options:
         description: Settings of the topic; one that is not given here is the cluster's default.
         type: dict
         default: {}
+      keyed:
+        description: Whether the records of a key must stay in order.
+        type: bool
+        default: true
+  record:
+    description: File on the host that remembers what was declared here.
+    type: path
+    required: true
+  prune:
+    description: Whether topics are deleted that were declared here before and are not any more.
+    type: bool
+    default: false
+  confirmed:
+    description:
+      - Names of topics whose records, or their order, may be lost by what is declared now.
+      - One that is no longer declared is deleted, also without O(prune).
+    type: list
+    elements: str
+    default: []
 author: Plantline
 """
 
@@ -61,6 +106,7 @@ EXAMPLES = r"""
 - name: Declare the topics
   kafka_topics:
     bootstrap_servers: node1:9092,node2:9092
+    record: /var/lib/plantline/kafka/topics.json
     topics:
       - {name: telemetry.pump, partitions: 6, config: {message.timestamp.type: LogAppendTime}}
       - {name: models, partitions: 1, config: {cleanup.policy: compact}}
@@ -77,21 +123,23 @@ altered:
   type: list
   elements: str
   returned: always
+deleted:
+  description: Names of the topics that were deleted.
+  type: list
+  elements: str
+  returned: always
+no_longer_declared:
+  description: Names of topics that were declared here before, and were kept.
+  type: list
+  elements: str
+  returned: always
 """
-
-
-# A batch of thousands of partitions on busy disks.
-REQUEST_S = 60.0
-
-
-class RefusedError(Exception):
-    """A broker refused changes; one line for each."""
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "bootstrap_servers": {"type": "str", "required": True},
+        argument_spec=OPTIONS
+        | {
             "topics": {
                 "type": "list",
                 "elements": "dict",
@@ -101,69 +149,98 @@ def main() -> None:
                     "partitions": {"type": "int"},
                     "replication_factor": {"type": "int"},
                     "config": {"type": "dict", "default": {}},
+                    "keyed": {"type": "bool", "default": True},
                 },
             },
+            "confirmed": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    declared = [_declared(topic) for topic in module.params["topics"]]
-    try:
-        with admin(module.params["bootstrap_servers"], REQUEST_S) as client:
-            found = _read(client, {topic.name for topic in declared})
-            plan = plan_topics(declared, found)
-            if plan.refused:
-                module.fail_json(msg="Nothing was changed: " + "; ".join(plan.refused))
+    declared = [
+        Topic(
+            name=topic["name"],
+            partitions=topic["partitions"],
+            replication_factor=topic["replication_factor"],
+            config={name: config_text(value) for name, value in topic["config"].items()},
+            keyed=topic["keyed"],
+        )
+        for topic in module.params["topics"]
+    ]
+
+    def work(client: KafkaAdminClient | None, earlier: Items) -> Outcome:
+        wishes = Wishes(earlier.keys(), module.params["prune"], module.params["confirmed"])
+        names = {topic.name for topic in declared}
+        found = _read(client, {*names, *earlier, *wishes.confirmed}) if client else {}
+        stakes = at_stake(declared, found, wishes)
+        records = _count(client, {name: found[name] for name in stakes}) if client else {}
+        plan = plan_topics(declared, found, records, wishes)
+        refuse(plan.refused)
+        if client:
             _carry_out(client, plan, validate_only=module.check_mode)
-    except NotAnsweringError as error:
-        if not module.check_mode:
-            module.fail_json(msg=str(error))
-        found, plan = {}, plan_topics(declared, {})
-    except RefusedError as error:
-        module.fail_json(msg=f"Kafka refused:\n{error}")
-    created = [topic.name for topic in plan.create]
-    altered = sorted({*plan.grow, *plan.alter})
-    module.exit_json(
-        changed=plan.changed,
-        created=created,
-        altered=altered,
-        diff=_diff(found, declared, {*created, *altered}),
+        return _outcome(declared, found, plan)
+
+    run(
+        module,
+        work,
+        kind="topics",
+        remedy="-e kafka_confirmed_topics=NAME deletes one, -e kafka_prune=true all that are empty",
     )
 
 
-def _declared(topic: dict[str, Any]) -> Topic:
-    return Topic(
-        name=topic["name"],
-        partitions=topic["partitions"],
-        replication_factor=topic["replication_factor"],
-        config={name: config_text(value) for name, value in topic["config"].items()},
-    )
-
-
-def _read(client: KafkaAdminClient, names: set[str]) -> dict[str, Topic]:
-    """Those of the named topics that exist, with the settings made on the topic itself."""
+def _read(client: KafkaAdminClient, names: Collection[str]) -> dict[str, Topic]:
+    """Those of the named topics that exist."""
     from kafka.admin import ConfigResource  # noqa: PLC0415
 
     present = [topic for topic in client.describe_topics() if topic["name"] in names]
     if not present:
         return {}
     resources = [ConfigResource("TOPIC", topic["name"]) for topic in present]
-    configs = client.describe_configs(resources)["topic"]
+    configs = client.describe_configs(resources, config_filter="all")["topic"]
     return {
         topic["name"]: Topic(
             name=topic["name"],
             partitions=len(topic["partitions"]),
             replication_factor=len(topic["partitions"][0]["replica_nodes"]),
-            config={name: entry["value"] for name, entry in configs[topic["name"]].items()},
+            config={
+                name: entry["value"]
+                for name, entry in configs[topic["name"]].items()
+                if entry["config_source"] == "DYNAMIC_TOPIC_CONFIG"
+            },
+            effective={
+                name: configs[topic["name"]][name]["value"]
+                for name in (*RETENTION, CLEANUP)
+                if name in configs[topic["name"]]
+            },
         )
         for topic in present
     }
 
 
+def _count(client: KafkaAdminClient, topics: Mapping[str, Topic]) -> dict[str, int]:
+    """How many records each topic holds at most: offsets that nothing stands at count as well."""
+    from kafka import TopicPartition  # noqa: PLC0415
+    from kafka.admin import OffsetSpec  # noqa: PLC0415
+
+    places = [
+        TopicPartition(name, index)
+        for name, topic in topics.items()
+        for index in range(topic.partitions or 0)
+    ]
+    if not places:
+        return {}
+    first = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))
+    end = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+    held = dict.fromkeys(topics, 0)
+    for place in places:
+        held[place.topic] += end[place].offset - first[place].offset
+    return held
+
+
 def _carry_out(client: KafkaAdminClient, plan: TopicPlan, *, validate_only: bool) -> None:
-    """Sends the plan in batches; raises RefusedError with all that a batch's brokers refused."""
+    """Sends the plan in batches; raises RejectedError with all that a batch's brokers rejected."""
     from kafka.admin import ConfigResource  # noqa: PLC0415
 
-    for batch in batches(plan.create):
+    for topics in topic_batches(plan.create):
         answer = client.create_topics(
             {
                 topic.name: {
@@ -171,17 +248,17 @@ def _carry_out(client: KafkaAdminClient, plan: TopicPlan, *, validate_only: bool
                     "replication_factor": topic.replication_factor or -1,
                     "configs": topic.config,
                 }
-                for topic in batch
+                for topic in topics
             },
             validate_only=validate_only,
             raise_errors=False,
         )
-        _refuse(
+        reject(
             f"{topic['name']}: {topic['error_message']}"
             for topic in answer["topics"]
             if topic["error_code"]
         )
-    if plan.alter:
+    for changes in batches(list(plan.alter.items())):
         answer = client.alter_configs(
             [
                 ConfigResource(
@@ -189,44 +266,51 @@ def _carry_out(client: KafkaAdminClient, plan: TopicPlan, *, validate_only: bool
                     name,
                     {
                         setting: ("DELETE", None) if value is None else ("SET", value)
-                        for setting, value in changes.items()
+                        for setting, value in settings.items()
                     },
                 )
-                for name, changes in plan.alter.items()
+                for name, settings in changes
             ],
             validate_only=validate_only,
             raise_on_unknown=False,
         )
-        _refuse(f"{name}: {result}" for name, result in answer["topic"].items() if result != "OK")
+        reject(f"{name}: {result}" for name, result in answer["topic"].items() if result != "OK")
     if plan.grow:
         answer = client.create_partitions(
             dict(plan.grow), validate_only=validate_only, raise_errors=False
         )
-        _refuse(
+        reject(
             f"{topic.name}: {topic.error_message}" for topic in answer.results if topic.error_code
         )
+    # There is no way to have the brokers validate what follows.
+    if validate_only:
+        return
+    for names in batches(plan.delete):
+        answer = client.delete_topics(list(names), raise_errors=False)
+        reject(
+            f"{topic['name']}: {topic['error_message']}"
+            for topic in answer["topics"]
+            if topic["error_code"]
+        )
     # Whoever comes next may produce at once.
-    if not validate_only:
-        client.wait_for_topics([topic.name for topic in plan.create])
+    client.wait_for_topics([topic.name for topic in plan.create], timeout_ms=int(REQUEST_S * 1000))
 
 
-def _refuse(problems: Iterable[str]) -> None:
-    if lines := list(problems):
-        raise RefusedError("\n".join(lines))
-
-
-def _diff(found: dict[str, Topic], declared: list[Topic], changed: set[str]) -> dict[str, Any]:
-    return {
-        "before": {name: found[name].described() for name in sorted(changed & set(found))},
-        "after": {
-            topic.name: {
-                **(found[topic.name].described() if topic.name in found else {}),
-                **topic.described(),
-            }
-            for topic in sorted(declared, key=lambda topic: topic.name)
-            if topic.name in changed
+def _outcome(declared: Sequence[Topic], found: Mapping[str, Topic], plan: TopicPlan) -> Outcome:
+    created = [topic.name for topic in plan.create]
+    altered = sorted({*plan.grow, *plan.alter})
+    wanted = {topic.name: topic for topic in declared}
+    return Outcome(
+        changed=plan.changed,
+        items=dict.fromkeys([*wanted, *plan.rest]),
+        rest=plan.rest,
+        before={name: found[name].described() for name in [*altered, *plan.delete]},
+        after={
+            name: (found[name].described() if name in found else {}) | wanted[name].described()
+            for name in sorted([*created, *altered])
         },
-    }
+        facts={"created": created, "altered": altered, "deleted": list(plan.delete)},
+    )
 
 
 if __name__ == "__main__":
