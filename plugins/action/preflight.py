@@ -279,5 +279,6 @@ def answer(told: Mapping[str, Any], ways: Mapping[str, Any]) -> preflight_hosts.
         },
         shared_mount=told["shared_mount"],
         shared_inode=told["shared_inode"],
+        firewall=told["firewall"],
         unreached=[(one["address"], one["port"], one["reason"]) for one in ways["unreached"]],
     )

@@ -15,13 +15,18 @@ KAFKA = frozenset({"kafka_controllers", "kafka_brokers"})
 FLINK = frozenset({"flink_masters", "flink_workers"})
 MONITORING = frozenset({"monitoring"})
 PLANT_GROUPS = KAFKA | FLINK | MONITORING
+# Who comes from outside the plant: the networks that the inventory names in firewall_<word>.
+OPERATORS = frozenset({"operators"})
+CLIENTS = frozenset({"clients"})
 
 # Roles by the groups whose hosts they are applied to; none: all hosts.
 ROLE_GROUPS: Mapping[str, frozenset[str]] = {
     "common": frozenset(),
+    "firewall": frozenset(),
     "java": frozenset(),
     "node_exporter": frozenset(),
     "preflight": frozenset(),
+    "sshd": frozenset(),
     "kafka": KAFKA,
     "flink": FLINK,
     "ssh_trust": FLINK,
@@ -140,11 +145,15 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port that something listens on, and the groups whose hosts connect to it."""
+    """A TCP port that something listens on, and who connects to it.
+
+    `clients` are groups of the plant's hosts; `networks` are OPERATORS, CLIENTS, both or none.
+    """
 
     number: int
     variable: str
     clients: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -171,12 +180,22 @@ def services(inventory: Inventory, host: Host) -> list[Service]:
     unit = "prometheus-node-exporter"
     found.append(_plain(host, "node_exporter", unit, "prometheus", 30))
     if host.is_in(MONITORING):
-        found.append(_plain(host, "prometheus", "prometheus", "prometheus", 300))
+        found.append(_plain(host, "prometheus", "prometheus", "prometheus", 300, OPERATORS))
         unit = "prometheus-alertmanager"
-        found.append(_plain(host, "alertmanager", unit, "prometheus", 50))
+        found.append(_plain(host, "alertmanager", unit, "prometheus", 50, OPERATORS))
         if "grafana" in inventory.depot:
-            found.append(_plain(host, "grafana", "grafana", "grafana", 250))
+            found.append(_plain(host, "grafana", "grafana", "grafana", 250, OPERATORS))
     return found
+
+
+# By listener; one that the plant has added is for programs, as CLIENT is. Kafka's own hosts ask the
+# brokers how they are before one of them is restarted.
+_KAFKA_CLIENTS = {
+    "CLIENT": (FLINK | KAFKA, CLIENTS | OPERATORS),
+    "BROKER": (frozenset({"kafka_brokers"}), frozenset[str]()),
+    "CONTROLLER": (KAFKA, frozenset[str]()),
+    "OPERATOR": (KAFKA, OPERATORS),
+}
 
 
 def _kafka(host: Host) -> Iterator[Service]:
@@ -188,16 +207,21 @@ def _kafka(host: Host) -> Iterator[Service]:
         number = whole(about.get("port")) if isinstance(about, Mapping) else None
         needed_by = {"CONTROLLER": "kafka_controllers"}.get(name, "kafka_brokers")
         if number is not None and needed_by in host.groups:
-            clients = {"CLIENT": FLINK, "BROKER": {"kafka_brokers"}, "CONTROLLER": KAFKA}
-            ports.append(
-                Port(number, f"kafka_listeners.{name}.port", frozenset(clients.get(name, ())))
-            )
+            clients, networks = _KAFKA_CLIENTS.get(name, _KAFKA_CLIENTS["CLIENT"])
+            ports.append(Port(number, f"kafka_listeners.{name}.port", clients, networks))
     if host.values.get("kafka_metrics"):
         ports += _port(host, "kafka_metrics_port", MONITORING)
     memory = {"off its heap": 300}
     if (heap := host.number("kafka_heap_mb")) is not None:
         memory = {"kafka_heap_mb": heap, **memory}
     yield Service("Kafka", "kafka", "kafka", tuple(ports), memory)
+
+
+# With Flink's own defaults, for what __flink_config does not say; 0 stands for any free port.
+FLINK_PORTS: Mapping[str, Mapping[str, int]] = {
+    "jobmanager": {"rest.port": 8081, "jobmanager.rpc.port": 6123, "blob.server.port": 0},
+    "taskmanager": {"taskmanager.rpc.port": 0, "taskmanager.data.port": 0},
+}
 
 
 def _flink(host: Host) -> Iterator[Service]:
@@ -210,12 +234,13 @@ def _flink(host: Host) -> Iterator[Service]:
         if group not in host.groups:
             continue
         ports = []
-        if name == "jobmanager":
-            for key, default in (("rest.port", 8081), ("jobmanager.rpc.port", 6123)):
-                number = whole(settings.get(key, default))
-                ports += [] if number is None else [Port(number, f"flink_config: {key}", FLINK)]
+        for key, default in FLINK_PORTS[name].items():
+            networks = OPERATORS if key == "rest.port" else frozenset[str]()
+            if number := whole(settings.get(key, default)):
+                ports.append(Port(number, f"flink_config: {key}", FLINK, networks))
         if host.values.get("flink_metrics"):
             ports += _port(host, f"flink_metrics_{name}_port", MONITORING)
+        ports += _port(host, f"flink_query_{name}_port", FLINK)
         own = host.values.get("flink_config")
         changed = own.get(f"{name}.memory.process.size") if isinstance(own, Mapping) else None
         memory = host.number(size) if changed is None else size_mb(changed)
@@ -223,15 +248,24 @@ def _flink(host: Host) -> Iterator[Service]:
         yield Service(f"Flink's {name}", f"flink-{name}", "flink", tuple(ports), parts)
 
 
-def _plain(host: Host, role: str, unit: str, user: str, memory: int) -> Service:
+def _plain(
+    host: Host,
+    role: str,
+    unit: str,
+    user: str,
+    memory: int,
+    networks: frozenset[str] = frozenset(),
+) -> Service:
     """A service of one port, which monitoring asks."""
-    ports = tuple(_port(host, f"{role}_port", MONITORING))
+    ports = tuple(_port(host, f"{role}_port", MONITORING, networks))
     return Service(role, unit, user, ports, {role: memory})
 
 
-def _port(host: Host, variable: str, clients: frozenset[str]) -> list[Port]:
+def _port(
+    host: Host, variable: str, clients: frozenset[str], networks: frozenset[str] = frozenset()
+) -> list[Port]:
     number = host.number(variable)
-    return [] if number is None else [Port(number, variable, clients)]
+    return [] if number is None else [Port(number, variable, clients, networks)]
 
 
 def whole(value: object) -> int | None:

@@ -39,6 +39,8 @@ PREDICTION_BYTES = 600
 # Kafka removes whole segments, and a disk must not be full.
 DISK_SHARE = 0.85
 DAY_S = 86_400
+# What a host's firewall answers, ours among them, and no port where nobody listens.
+CLOSED_BY_FIREWALL = "no route to host"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one host said. `failure` says why it said nothing."""
+    """What one host said. `failure` says why it said nothing; `firewall`, that ours is loaded."""
 
     failure: str = ""
     ahead_s: float = 0.0
@@ -75,6 +77,7 @@ class Answer:
     listening: Mapping[int, Listener] = field(default_factory=dict)
     shared_mount: str = ""
     shared_inode: int | None = None
+    firewall: bool = False
     unreached: Sequence[tuple[str, int, str]] = ()
 
 
@@ -301,12 +304,17 @@ def shared(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Prob
 
 
 def reachability(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Problem]:
-    """One line for each pair of hosts, with all the ports that do not answer."""
+    """One line for each pair of hosts, with all the ports that do not answer.
+
+    What a host's own firewall of ours still refuses is no problem: the run opens it first.
+    """
     for name, answer in answers.items():
         listeners = {(a, p): other for a, p, other in targets(inventory, inventory.hosts[name])}
         missed: dict[tuple[str, str, str], list[int]] = {}
         for address, port, why in answer.unreached:
             other = listeners.get((address, port), address)
+            if why == CLOSED_BY_FIREWALL and other in answers and answers[other].firewall:
+                continue
             missed.setdefault((other, address, why), []).append(port)
         for (other, address, why), numbers in missed.items():
             yield Problem(

@@ -19,6 +19,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from plugins.module_utils.preflight import (
     FLINK,
+    FLINK_PORTS,
     KAFKA,
     PLANT_GROUPS,
     ROLE_GROUPS,
@@ -53,6 +54,7 @@ SUCCESSORS = {
 SAME_EVERYWHERE = {
     "kafka_version": KAFKA,
     "kafka_listeners": KAFKA,
+    "kafka_security": KAFKA,
     "flink_version": FLINK,
     "flink_shared_dir": FLINK,
 }
@@ -209,6 +211,33 @@ def addresses_differ(inventory: Inventory) -> Iterator[Problem]:
             )
 
 
+def networks_can_be_used(inventory: Inventory) -> Iterator[Problem]:
+    for host in inventory.hosts.values():
+        for variable, network in _networks(host):
+            if not is_network(network):
+                what = f"{network!r} is no network and no address"
+                yield Problem(host.name, variable, what, "write one such as 192.0.2.0/24")
+
+
+def _networks(host: Host) -> Iterator[tuple[str, str]]:
+    """What the host's firewall variables name, each with its variable."""
+    for variable in ("firewall_operators", "firewall_clients", "firewall_addresses"):
+        given = host.values.get(variable)
+        yield from ((variable, str(one)) for one in (given if isinstance(given, list) else []))
+    more = host.values.get("firewall_additional")
+    for entry in more if isinstance(more, list) else []:
+        yield from (("firewall_additional", str(one)) for one in entry.get("from") or [])
+
+
+def is_network(text: str) -> bool:
+    """Whether the text is an IP network or address."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 # Variables
 
 
@@ -325,8 +354,13 @@ def listeners_are_complete(inventory: Inventory) -> Iterator[Problem]:
         listeners = host.values.get("kafka_listeners")
         if not isinstance(listeners, Mapping):
             continue
-        for name in sorted({"CLIENT", "BROKER", "CONTROLLER"} - set(listeners)):
-            remedy = "give all three in kafka_listeners: the whole variable is replaced, not merged"
+        needed = {"CLIENT", "BROKER", "CONTROLLER"}
+        if host.values.get("kafka_security"):
+            needed |= {"OPERATOR"}
+        for name in sorted(needed - set(listeners)):
+            remedy = (
+                "give all of them in kafka_listeners: the whole variable is replaced, not merged"
+            )
             yield Problem(host.name, "kafka_listeners", f"{name} is missing", remedy)
         for name, about in listeners.items():
             for key in ("port", "protocol"):
@@ -400,6 +434,21 @@ def folders_are_apart(inventory: Inventory) -> Iterator[Problem]:
                         f"{other} and Kafka's {log_dir} lie in each other",
                         "keep Kafka's records on the host's own disks, beside the shared mount",
                     )
+
+
+def ports_of_flink_are_fixed(inventory: Inventory) -> Iterator[Problem]:
+    for host in inventory.members(*sorted(FLINK)):
+        settings = host.values.get("__flink_config")
+        if not isinstance(settings, Mapping) or not host.values.get("firewall_enabled", True):
+            continue
+        for key in (key for keys in FLINK_PORTS.values() for key in keys):
+            if key in settings and not whole(settings[key]):
+                yield Problem(
+                    host.name,
+                    f"flink_config: {key}",
+                    f"{settings[key]} leaves the choice to Flink, and the firewall must know it",
+                    "give one port",
+                )
 
 
 def slots_suffice(inventory: Inventory) -> Iterator[Problem]:
@@ -564,6 +613,18 @@ def grafana_has_a_password(inventory: Inventory) -> Iterator[Problem]:
             )
 
 
+def kafka_users_have_passwords(inventory: Inventory) -> Iterator[Problem]:
+    """Whose they are is told by the run, which may read them."""
+    for host in inventory.members(*sorted(KAFKA)):
+        if host.values.get("kafka_security") and "vault_kafka_passwords" not in host.given:
+            yield Problem(
+                host.name,
+                "vault_kafka_passwords",
+                "is not given, and Kafka asks its clients for passwords",
+                "`make secrets` makes them, encrypted by ansible-vault",
+            )
+
+
 def depot_is_filled(inventory: Inventory) -> Iterator[Problem]:
     if not inventory.depot:
         yield Problem("depot", "manifest.json", "the depot is empty", "run `make depot`")
@@ -594,6 +655,7 @@ FIRST: tuple[Check, ...] = (
     names_can_be_used,
     addresses_can_be_used,
     addresses_differ,
+    networks_can_be_used,
     variables_are_known,
 )
 SECOND: tuple[Check, ...] = (
@@ -603,11 +665,13 @@ SECOND: tuple[Check, ...] = (
     racks_are_everywhere_or_nowhere,
     replicas_have_brokers,
     folders_are_apart,
+    ports_of_flink_are_fixed,
     slots_suffice,
     models_are_there,
     ports_do_not_clash,
     memory_suffices,
     versions_go_together,
     depot_is_filled,
+    kafka_users_have_passwords,
     grafana_has_a_password,
 )

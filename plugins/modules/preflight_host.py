@@ -102,8 +102,13 @@ shared_inode:
   description: Number of the shared folder in its file system; none if it is not there.
   type: int
   returned: always
+firewall:
+  description: Whether the firewall of role firewall is loaded.
+  type: bool
+  returned: always
 """
 
+FIREWALL = Path("/run/plantline-firewall/loaded")
 LISTEN = "0A"  # a state in /proc/net/tcp
 
 
@@ -134,6 +139,7 @@ def main() -> None:
         listening=_listening(set(module.params["ports"])),
         shared_mount=str(_mount(shared)) if shared else "",
         shared_inode=shared.stat().st_ino if shared and shared.is_dir() else None,
+        firewall=FIREWALL.exists(),
     )
 
 

@@ -47,6 +47,7 @@ SOUND = {
         "flink_slots": 2,
         "plant_models": {"pump": "pump.onnx"},
         "artifact_depot_dir": "depot",
+        "vault_kafka_passwords": {"plantline-clock": "battery-staple"},
     },
     "plant": {
         "name": "small",
@@ -128,9 +129,10 @@ def test_a_sound_inventory_has_no_problem(tmp_path):
 PLANT_YML = "…/inventory/group_vars/all/plant.yml"
 ONE_MORE = {"ansible_host": "192.0.2.14", "kafka_node_id": 4}
 LISTENERS = {
-    "CLIENT": {"port": 9092, "protocol": "PLAINTEXT"},
-    "BROKER": {"port": 9094, "protocol": "PLAINTEXT"},
-    "CONTROLLER": {"port": 9093, "protocol": "PLAINTEXT"},
+    "CLIENT": {"port": 9092, "protocol": "SASL_SSL"},
+    "BROKER": {"port": 9094, "protocol": "SSL"},
+    "CONTROLLER": {"port": 9093, "protocol": "SSL"},
+    "OPERATOR": {"port": 9096, "protocol": "SSL"},
 }
 BROKEN = {
     # groups
@@ -290,7 +292,28 @@ BROKEN = {
         {"vars/kafka_listeners": {k: v for k, v in LISTENERS.items() if k != "BROKER"}},
         [
             "every host: kafka_listeners: BROKER is missing; "
-            "give all three in kafka_listeners: the whole variable is replaced, not merged"
+            "give all of them in kafka_listeners: the whole variable is replaced, not merged"
+        ],
+    ),
+    "no listener for the operator": (
+        {"vars/kafka_listeners": {k: v for k, v in LISTENERS.items() if k != "OPERATOR"}},
+        [
+            "every host: kafka_listeners: OPERATOR is missing; "
+            "give all of them in kafka_listeners: the whole variable is replaced, not merged"
+        ],
+    ),
+    "security on some hosts": (
+        {"hosts/n2/kafka_security": False},
+        [
+            "n2: kafka_listeners: differs from n1's; set it once, in group_vars",
+            "n2: kafka_security: differs from n1's; set it once, in group_vars",
+        ],
+    ),
+    "no passwords for Kafka's users": (
+        {"vars/vault_kafka_passwords": GONE},
+        [
+            "every host: vault_kafka_passwords: is not given, and Kafka asks its clients for "
+            "passwords; `make secrets` makes them, encrypted by ansible-vault"
         ],
     ),
     "a listener without a port": (
@@ -319,6 +342,27 @@ BROKEN = {
             "n1: flink_config: rest.port: port 9092 is taken more than once: "
             "kafka_listeners.CLIENT.port (Kafka), "
             "flink_config: rest.port (Flink's jobmanager); give each a port of its own"
+        ],
+    ),
+    "a port that Flink is to choose": (
+        {"vars/flink_config": {"taskmanager.data.port": 0}},
+        [
+            "every host: flink_config: taskmanager.data.port: 0 leaves the choice to Flink, and "
+            "the firewall must know it; give one port"
+        ],
+    ),
+    "operators from no network": (
+        {"vars/firewall_operators": ["10.20.0.0/33"]},
+        [
+            "every host: firewall_operators: '10.20.0.0/33' is no network and no address; "
+            "write one such as 192.0.2.0/24"
+        ],
+    ),
+    "an address that is none": (
+        {"hosts/n2/firewall_additional": [{"port": 5666, "from": ["nagios"], "reason": "ours"}]},
+        [
+            "n2: firewall_additional: 'nagios' is no network and no address; "
+            "write one such as 192.0.2.0/24"
         ],
     ),
     "Alertmanager on its usual port": (

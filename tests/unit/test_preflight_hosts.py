@@ -162,6 +162,22 @@ def test_what_is_not_ready_gets_its_message(answered, message):
     assert told(plant(), **answered) == [message]
 
 
+def test_what_our_own_firewall_refuses_is_no_problem_since_the_run_opens_it():
+    way = ("192.0.2.1", 9094, "no route to host")
+    asks = replace(READY, unreached=[way])
+
+    def found(**of_n1):
+        answers = {"n1": replace(READY, **of_n1), "n2": asks}
+        return [str(problem) for problem in preflight_hosts.problems(plant(), answers, 2.0, 2048)]
+
+    assert found(firewall=True) == []
+    [foreign] = found(firewall=False)
+    assert foreign.startswith("n2: way to n1: 192.0.2.1 port 9094: no route to host;")
+    # One that does not come from a firewall is told all the same.
+    asks = replace(READY, unreached=[(*way[:2], "refused")])
+    assert len(found(firewall=True)) == 1
+
+
 def test_the_same_trouble_everywhere_is_told_once():
     trouble = replace(READY, system="debian 11")
     found = preflight_hosts.problems(plant(), {"n1": trouble, "n2": trouble}, 2.0, 2048)
@@ -256,7 +272,7 @@ def test_a_clock_is_only_blamed_for_what_lies_outside_the_question(time, ahead_s
     result = {
         **{"time": time, "asked_at": 100.0, "answered_at": 103.0, "system": "debian 12"},
         **{"systemd": True, "python": [3, 11], "memory_mb": 1, "cpus": 1, "disks": {}, "names": {}},
-        **{"listening": {}, "shared_mount": "", "shared_inode": None},
+        **{"listening": {}, "shared_mount": "", "shared_inode": None, "firewall": False},
     }
     assert answer(result, {"unreached": []}).ahead_s == ahead_s
 
