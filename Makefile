@@ -15,10 +15,10 @@ TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv training depot hosts down site verify preflight status status-page report collect probe demo quality test unit molecule lint docs dashboards lock
+.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench-resources test unit molecule lint docs dashboards lock
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: venv training  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
 	python tools/demo.py --inventory $(INVENTORY) $(if $(DATA),--data $(DATA))
@@ -53,7 +53,10 @@ hosts: venv depot  ## only the test hosts
 preflight: venv  ## what would stand in the way of site: inventory, variables, hosts
 	ansible-playbook playbooks/preflight.yml -i $(INVENTORY)
 
-site: venv depot  ## ansible-playbook site.yml on INVENTORY
+secrets: venv  ## the plant's passwords, encrypted; only what is missing
+	python tools/vault.py make $(INVENTORY)
+
+site: venv depot secrets  ## ansible-playbook site.yml on INVENTORY
 	ansible-playbook site.yml -i $(INVENTORY)
 
 verify: venv  ## ask the running plant what a client would see
@@ -78,6 +81,9 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 	@test -n "$(DATA)" || { echo "make quality needs DATA=<folder that holds skab/data>"; exit 2; }
 	python -m flink_jobs.tools.quality --data $(DATA) --config out/client.conf \
 	  --plant $(INVENTORY)/group_vars/all/plant.yml --out out/quality.json
+
+bench-resources: venv  ## how long a thousand topics, and users, rules and quotas take on INVENTORY
+	python -m tests.bench.resources --inventory $(INVENTORY)
 
 test: venv training depot lint  ## every test: linters, units, then the live ones on a plant of their own
 	$(TRAIN)/pytest -q tests/training

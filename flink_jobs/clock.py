@@ -1,6 +1,7 @@
 """Keeps event time moving on telemetry partitions that have no machine to do so.
 
-    python -m flink_jobs.clock --config /etc/plantline/jobs/plantline-anomaly-pump.config.json …
+    python -m flink_jobs.clock --kafka /etc/plantline/clock/kafka.json \
+        --config /etc/plantline/jobs/plantline-anomaly-pump.config.json …
 
 A window closes when every partition of its topic has passed its end. Flink's own answer to a
 partition without readings is to leave it out after a while, judged when records are *read*: after
@@ -114,14 +115,17 @@ def after_outage(before: Partition, away_ms: int, now: int) -> Partition:
 class TopicClock:
     """The clock of one telemetry topic."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        """From a job's configuration: telemetry_topic, kafka, idle_timeout_s, max_clock_ahead_s."""
+    def __init__(self, config: Mapping[str, Any], kafka: Mapping[str, Any]) -> None:
+        """From a job's configuration (telemetry_topic, idle_timeout_s, max_clock_ahead_s).
+
+        kafka: librdkafka's settings.
+        """
         self.topic: str = config["telemetry_topic"]
         self._idle_ms = int(config["idle_timeout_s"] * 1000)
         self._ahead_ms = int(config["max_clock_ahead_s"] * 1000)
         self._producer = Producer(
             {
-                **config["kafka"],
+                **kafka,
                 **contracts.PRODUCER_DEFAULTS,
                 # One that waits for a broker would come before the readings that wait as well.
                 "message.timeout.ms": int(_ANSWER_WITHIN_S * 1000),
@@ -129,7 +133,7 @@ class TopicClock:
         )
         self._consumer = Consumer(
             {
-                **config["kafka"],
+                **kafka,
                 "group.id": "plantline-clock",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
@@ -221,10 +225,13 @@ class TopicClock:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kafka", type=Path, required=True, help="JSON object of client settings")
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="jobs' configuration")
-    configs = [json.loads(file.read_text("utf-8")) for file in parser.parse_args().config]
+    options = parser.parse_args()
+    kafka = json.loads(options.kafka.read_text("utf-8"))
+    configs = [json.loads(file.read_text("utf-8")) for file in options.config]
     # Several jobs may read one topic; one clock is enough for it.
-    clocks = [TopicClock(c) for c in {c["telemetry_topic"]: c for c in configs}.values()]
+    clocks = [TopicClock(c, kafka) for c in {c["telemetry_topic"]: c for c in configs}.values()]
     while True:
         begin = time.monotonic()
         for clock in clocks:

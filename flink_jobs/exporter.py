@@ -1,6 +1,6 @@
 """Serves what the plant's topics tell as metrics for Prometheus. docs/metrics.md names them.
 
-    python -m flink_jobs.exporter --kafka /etc/plantline/kafka.json \
+    python -m flink_jobs.exporter --kafka /etc/plantline/exporter/kafka.json \
         --machines /etc/plantline/machines.json --config /etc/plantline/exporter.json
 
 It reads as any client does and never commits: predictions, alerts and dead letters record by

@@ -1,6 +1,6 @@
 """Sends the heartbeat: one reading a second of the reserved machine `_heartbeat`.
 
-    python -m flink_jobs.heartbeat --kafka /etc/plantline/kafka.json
+    python -m flink_jobs.heartbeat --kafka /etc/plantline/heartbeat/kafka.json
 
 It goes the way of every reading, by a topic and a job of its own, and comes back as predictions:
 their age says whether the plant is watched (docs/metrics.md). It has a process of its own, so that

@@ -64,9 +64,9 @@ def collect(plant: Plant, fleet: Fleet, out: Path, now: datetime) -> str:
 def questions(plant: Plant, fleet: Fleet, known: list[str]) -> dict[str, dict[str, object]]:
     """What each host is asked for."""
     asked: dict[str, dict[str, object]] = {host: {"known": known} for host in fleet.connections}
-    broker, servers = status.kafka_servers(plant, fleet)
+    broker, kafka = status.kafka_question(plant, fleet)
     if broker:
-        asked[broker]["kafka"] = servers
+        asked[broker]["kafka"] = kafka
     master = fleet.first(plant.group("flink_masters")[:1])
     if master:
         asked[master]["flink"] = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ops.fleet import Fleet, NoAnswerError
 from ops.plant import Plant
@@ -44,9 +45,9 @@ def look(plant: Plant, fleet: Fleet) -> View:
     questions: dict[str, dict[str, object]] = {
         host: {"paths": data_paths(plant, host)} for host in fleet.connections
     }
-    broker, servers = kafka_servers(plant, fleet)
+    broker, kafka = kafka_question(plant, fleet)
     if broker:
-        questions[broker]["kafka"] = servers
+        questions[broker]["kafka"] = kafka
     master = fleet.first(plant.group("flink_masters")[:1])
     exporter = exporter_url(plant, master) if master else None
     if master:
@@ -68,14 +69,17 @@ def look(plant: Plant, fleet: Fleet) -> View:
     )
 
 
-def kafka_servers(plant: Plant, fleet: Fleet) -> tuple[str | None, str]:
-    """The broker that is to ask Kafka, and the bootstrap servers for it: those that can be reached.
+def kafka_question(plant: Plant, fleet: Fleet) -> tuple[str | None, dict[str, Any]]:
+    """The broker that is to ask Kafka, and what it needs for that: servers that are reached, TLS.
 
     A server that is off would be waited for before another is tried.
     """
     brokers = [host for host in plant.group("kafka_brokers") if host in fleet.connections]
     servers = [str(plant.value(host, "__kafka_own_server", "kafka")) for host in brokers]
-    return (brokers[0] if brokers else None), ",".join(servers)
+    if not brokers:
+        return None, {}
+    tls = plant.value(brokers[0], "__kafka_tls", "kafka")
+    return brokers[0], {"bootstrap_servers": ",".join(servers), "tls": tls}
 
 
 def data_paths(plant: Plant, host: str) -> list[str]:

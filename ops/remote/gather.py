@@ -6,8 +6,9 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ops.remote.look import OPT, flink_rest, get, units
 from ops.remote.redact import redact
@@ -26,6 +27,7 @@ COMMANDS = {
     "addresses": "ip address",
     "routes": "ip route",
     "listening": "ss -tlnp",
+    "firewall": "nft list ruleset",
     "processes": "ps axo pid,ppid,user,etime,%cpu,rss,args --sort=-rss",
     "units": "systemctl list-units --all --no-pager",
     "failed": "systemctl list-units --state=failed --no-pager",
@@ -37,7 +39,7 @@ COMMANDS = {
 }
 CONFIG_FOLDERS = (
     *("/etc/plantline", "/etc/prometheus", "/etc/grafana", "/etc/chrony", "/etc/sysctl.d"),
-    *("/etc/security/limits.d", "/etc/systemd/system", "/etc/default"),
+    *("/etc/security/limits.d", "/etc/ssh/sshd_config.d", "/etc/systemd/system", "/etc/default"),
 )
 CONFIG_FILES = ("/etc/hosts", "/etc/debian_version", "/etc/fstab", "/etc/resolv.conf")
 # Keys, key stores and what is no text.
@@ -45,11 +47,13 @@ LEFT_OUT = {".key", ".pem", ".jks", ".p12", ".pfx", ".keystore", ".truststore", 
 LOG_FOLDERS = ("/var/log/kafka", "/var/log/flink", "/var/log/grafana", "/var/log/plantline")
 
 
-def main(known: list[str], kafka: str | None = None, flink: bool = False) -> dict[str, str]:
+def main(
+    known: list[str], kafka: Mapping[str, Any] | None = None, flink: bool = False
+) -> dict[str, str]:
     """Texts by the names of the files that they become.
 
-    known: secrets by value. kafka: bootstrap servers to ask. flink: whether to ask this host's
-    JobManager.
+    known: secrets by value. kafka: bootstrap_servers to ask, and tls, as `look` takes them. flink:
+    whether to ask this host's JobManager.
     """
     texts = dict(system())
     texts |= dict(journals())
@@ -95,18 +99,20 @@ def logs() -> Iterator[tuple[str, str]]:
                 yield str(file).lstrip("/"), tail(file)
 
 
-def kafka_answers(servers: str) -> object:
+def kafka_answers(kafka: Mapping[str, Any]) -> object:
     """The quorum and every partition, and the settings of topics that are not the default."""
     sys.path += [str(wheel) for wheel in sorted((OPT / "lib/kafka-admin").glob("*.whl"))]
     from plugins.module_utils.kafka_client import (  # noqa: PLC0415 - only where Kafka is asked
         NotAnsweringError,
         admin,
         read_cluster,
+        tls_of,
     )
 
+    servers, tls = kafka["bootstrap_servers"], tls_of(kafka["tls"])
     try:
-        cluster = dataclasses.asdict(read_cluster(servers))
-        with admin(servers, KAFKA_S) as client:
+        cluster = dataclasses.asdict(read_cluster(servers, tls))
+        with admin(servers, KAFKA_S, tls) as client:
             return {
                 "cluster": cluster,
                 "topics": client.describe_topics(),

@@ -122,12 +122,16 @@ class Look(TypedDict):
 
 
 def main(
-    paths: list[str], kafka: str | None = None, flink: bool = False, exporter: str | None = None
+    paths: list[str],
+    kafka: Mapping[str, Any] | None = None,
+    flink: bool = False,
+    exporter: str | None = None,
 ) -> Look:
     """Look.
 
-    paths: whose file systems count, beside /. kafka: bootstrap servers to ask. flink: whether to
-    ask this host's JobManager. exporter: URL of the plant exporter's metrics.
+    paths: whose file systems count, beside /. kafka: bootstrap_servers to ask and, where they want
+    a certificate, tls (as kafka_client has it). flink: whether to ask this host's JobManager.
+    exporter: URL of the plant exporter's metrics.
     """
     problems: list[str] = []
     meminfo = parse_meminfo(Path("/proc/meminfo").read_text())
@@ -236,18 +240,20 @@ def _named(folder: Path, pattern: str) -> str:
     return next((match[1] for match in matches if match), "")
 
 
-def ask_kafka(servers: str, problems: list[str]) -> Kafka | None:
+def ask_kafka(kafka: Mapping[str, Any], problems: list[str]) -> Kafka | None:
     """The cluster's state, as the leader of its quorum tells it."""
     sys.path += [str(wheel) for wheel in sorted((OPT / "lib/kafka-admin").glob("*.whl"))]
     from plugins.module_utils.kafka_client import (  # noqa: PLC0415 - only where Kafka is asked
         NotAnsweringError,
         admin,
         read_cluster,
+        tls_of,
     )
 
+    servers, tls = kafka["bootstrap_servers"], tls_of(kafka["tls"])
     try:
-        cluster = read_cluster(servers)
-        with admin(servers, KAFKA_S) as client:
+        cluster = read_cluster(servers, tls)
+        with admin(servers, KAFKA_S, tls) as client:
             lag = lags(client)
     except NotAnsweringError as error:
         problems.append(str(error))

@@ -15,6 +15,10 @@ from flink_jobs.jobs import anomaly_sql
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = "/opt/plantline/models"
 MACHINES = "/etc/plantline/machines.json"
+# Written by roles pki and flink_jobs. A job's settings are shown by Flink; its password stays in a
+# file of this folder, which Kafka's client reads itself.
+CA = "/etc/plantline/pki/ca.pem"
+LOGINS = "/etc/plantline/flink/kafka"
 HEARTBEAT_MODEL = ROOT / "flink_jobs" / "heartbeat.onnx"
 # Where a model lies unless plant_models says otherwise.
 MODEL_FILE = "out/models/{type}-anomaly.onnx"
@@ -31,12 +35,17 @@ def plant_machines(file: str) -> list[dict[str, Any]]:
 
 
 def plant_jobs(
-    file: str, bootstrap_servers: str, models: dict[str, str], parallelism: int
+    file: str,
+    bootstrap_servers: str,
+    models: dict[str, str],
+    parallelism: int,
+    security: bool = False,
 ) -> list[dict[str, Any]]:
     """One job `anomaly` for each machine type with a model.
 
     A type has one if the plant model says `models: [anomaly]`, or if `models` (type -> path) names
     its file. Relative paths start at the project's root. The heartbeat's job has a model of ours.
+    With `security` each job is a user of Kafka's by its own name.
     """
     plant = _load(file)
     unknown = sorted(set(models) - set(plant.machine_types))
@@ -55,12 +64,14 @@ def plant_jobs(
             f"partitions; lower it or give them more partitions in {file}"
         )
     jobs = [
-        _anomaly(plant, kind, bootstrap_servers, ROOT / models[kind]) | {"parallelism": parallelism}
+        _anomaly(plant, kind, ROOT / models[kind]) | {"parallelism": parallelism}
         for kind in sorted(models)
     ]
     if plant.heartbeat:
-        heartbeat = _anomaly(plant, model.HEARTBEAT.name, bootstrap_servers, HEARTBEAT_MODEL)
+        heartbeat = _anomaly(plant, model.HEARTBEAT.name, HEARTBEAT_MODEL)
         jobs.append(heartbeat | {"parallelism": model.HEARTBEAT.partitions})
+    for job in jobs:
+        job["config"]["kafka"] = _kafka(bootstrap_servers, job["name"] if security else None)
     return jobs
 
 
@@ -76,7 +87,26 @@ def plant_groups(file: str, models: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _anomaly(plant: model.Plant, kind: str, servers: str, model_file: Path) -> dict[str, Any]:
+def _kafka(bootstrap_servers: str, user: str | None) -> dict[str, str]:
+    """Settings of Kafka's Java client, in plaintext if there is no user."""
+    settings = {"bootstrap.servers": bootstrap_servers}
+    if user is None:
+        return settings
+    return settings | {
+        "security.protocol": "SASL_SSL",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": CA,
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": f"${{file:{LOGINS}/{user}.properties:sasl.jaas.config}}",
+        "config.providers": "file",
+        "config.providers.file.class": (
+            "org.apache.kafka.common.config.provider.FileConfigProvider"
+        ),
+        "config.providers.file.param.allowed.paths": LOGINS,
+    }
+
+
+def _anomaly(plant: model.Plant, kind: str, model_file: Path) -> dict[str, Any]:
     if not model_file.is_file():
         raise AnsibleFilterError(
             f"the model of machine type {kind!r} is not there: {model_file}; make it with "
@@ -85,7 +115,6 @@ def _anomaly(plant: model.Plant, kind: str, servers: str, model_file: Path) -> d
     name = f"plantline-anomaly-{kind}"
     config = model.job_config(plant, kind) | {
         "job_name": name,
-        "kafka": {"bootstrap.servers": servers},
         "model_file": f"{MODELS}/{model_file.name}",
         "machines_file": MACHINES,
         "severity": "warning",

@@ -6,7 +6,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_client import NotAnsweringError, poll, read_cluster
+from ansible.module_utils.kafka_client import (
+    TLS_OPTION,
+    NotAnsweringError,
+    poll,
+    read_cluster,
+    tls_of,
+)
 from ansible.module_utils.kafka_roller import (
     MAX_VOTER_LAG_MS,
     Cluster,
@@ -39,6 +45,18 @@ options:
     description: Brokers to ask, C(host:port) separated by commas.
     type: str
     required: true
+  tls:
+    description: Files on the host to connect with by certificate; in plaintext if not given.
+    type: dict
+    suboptions:
+      ca:
+        description: Certificates of the authorities to trust, PEM.
+        type: path
+        required: true
+      certificate:
+        description: Key and certificate in one file, PEM.
+        type: path
+        required: true
   node_ids:
     description: Node id of each Kafka host, by host name.
     type: dict
@@ -105,6 +123,7 @@ def main() -> None:
                 "choices": ["working", "replicated", "restartable"],
             },
             "bootstrap_servers": {"type": "str", "required": True},
+            "tls": TLS_OPTION,
             "node_ids": {"type": "dict", "required": True},
             "brokers": {"type": "list", "elements": "str", "default": []},
             "controllers": {"type": "list", "elements": "str", "default": []},
@@ -143,7 +162,7 @@ def main() -> None:
     def attempt() -> Cluster | None:
         nonlocal seen, problems, silence
         try:
-            seen = read_cluster(params["bootstrap_servers"])
+            seen = read_cluster(params["bootstrap_servers"], tls_of(params["tls"]))
         except NotAnsweringError as error:
             silence = str(error)
             return None

@@ -131,8 +131,16 @@ def main() -> None:
         changed_since_start=differing,
         stale=started_with.exists()
         and (bool(differing) or module.params["pending"] or not all(metas)),
-        python_path=":".join(map(str, sorted(Path(module.params["library_dir"]).glob("*.whl")))),
+        python_path=_python_path(Path(module.params["library_dir"])),
     )
+
+
+def _python_path(library: Path) -> str:
+    """Where the role unpacked kafka-python; its wheel where it did not yet."""
+    unpacked = library / "unpacked"
+    if unpacked.is_dir():
+        return str(unpacked)
+    return ":".join(map(str, sorted(library.glob("*.whl"))))
 
 
 def _unit_state(module: AnsibleModule, unit: str) -> dict[str, str]:

@@ -111,6 +111,7 @@ def bare_hosts(tmp_path_factory):
     )
     if not KEEP:
         run(sys.executable, "tools/hosts.py", "down", INVENTORY)
+    run(sys.executable, "tools/vault.py", "make", INVENTORY)
     run(sys.executable, "tools/hosts.py", "up", INVENTORY)
     yield
     if not KEEP:

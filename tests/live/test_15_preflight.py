@@ -15,10 +15,15 @@ def test_a_plant_at_work_is_ready_and_nothing_changes(plant):
 
 @pytest.fixture
 def foreign(plant):
-    """A process on node1 that takes a port, and answers nobody else there."""
+    """A process on node1 that takes a port, and answers nobody else there.
+
+    Without a firewall there: what that refuses, the run would open.
+    """
     serve = f"python3 -m http.server --bind 127.0.0.1 {PORT}"
     on("node1", f"systemd-run --unit=foreign {serve}")
+    on("node1", "systemctl stop plantline-firewall")
     yield
+    on("node1", "systemctl start plantline-firewall")
     on("node1", "systemctl stop foreign")
 
 

@@ -171,7 +171,10 @@ def test_what_monitoring_costs(prometheus):
 
 
 def kafka_topics(*arguments):
-    on("node1", f"{KAFKA_TOPICS} --bootstrap-server node1:9092 {' '.join(arguments)}")
+    admin = "/etc/plantline/kafka/admin.properties"
+    servers = f"$(sed -n 's/^bootstrap.servers=//p' {admin})"
+    command = f"{KAFKA_TOPICS} --bootstrap-server {servers} --command-config {admin}"
+    on("node1", f"{command} {' '.join(arguments)}")
 
 
 def hosts(verb, host):

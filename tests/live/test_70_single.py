@@ -11,7 +11,7 @@ import sys
 import pytest
 from conftest import INVENTORY, KEEP, ROOT, note, playbook, run, tool
 
-ADDRESS = "10.203.79.11"
+ADDRESS, CONTROL_NODE = "10.203.79.11", "10.203.79.1"
 CLIENT_FILES = ("client.conf", "client.properties")
 # What an engineer adds for this host: how to reach it, its share of this machine, the model.
 OWN = """---
@@ -20,6 +20,7 @@ ansible_ssh_common_args: >-
   -o UserKnownHostsFile=out/hosts/single/known_hosts -o StrictHostKeyChecking=yes
   -o IdentitiesOnly=yes
 host_memory_mb: 6144
+firewall_operators: [{control_node}]
 plant_models: {{pump: {model}}}
 """
 
@@ -63,8 +64,9 @@ def inventory(room, tmp_path_factory):
         *(ROOT / ".venv-train" / "bin" / "python", "-m", "flink_jobs.tools.train"),
         *("--type", "pump", "--plant", plant, "--data", normal, "--out", model),
     )
-    (plant.parent / "own.yml").write_text(OWN.format(model=model))
+    (plant.parent / "own.yml").write_text(OWN.format(model=model, control_node=CONTROL_NODE))
 
+    run(sys.executable, "tools/vault.py", "make", folder)
     run(sys.executable, "tools/hosts.py", "down", folder)
     run(sys.executable, "tools/hosts.py", "up", folder)
     yield folder

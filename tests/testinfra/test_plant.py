@@ -11,19 +11,16 @@ import pytest
 from ops.plant import Plant
 
 KAFKA = "/opt/plantline/kafka/bin"
+ADMIN = "/etc/plantline/kafka/admin.properties"
 SCRAPED_WITHIN_S = 60
 
 
 def kafka(host, tool, *arguments):
-    """Output of one of Kafka's own tools on a broker."""
-    servers = host.check_output(
-        "sed -n 's/^advertised.listeners=CLIENT:..\\([^,]*\\).*/\\1/p;"
-        "s/^advertised.listeners=.*CLIENT:..\\([^,]*\\).*/\\1/p' "
-        "/etc/plantline/kafka/server.properties | head -n 1"
-    )
+    """Output of one of Kafka's own tools on a broker, with the broker's own certificate."""
+    servers = host.check_output(f"sed -n 's/^bootstrap.servers=//p' {ADMIN}")
     return host.check_output(
         f"JAVA_HOME=/opt/plantline/java KAFKA_HEAP_OPTS=-Xmx128m {KAFKA}/{tool} "
-        f"--bootstrap-server {servers} {' '.join(arguments)}"
+        f"--bootstrap-server {servers} --command-config {ADMIN} {' '.join(arguments)}"
     )
 
 

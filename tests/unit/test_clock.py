@@ -172,8 +172,8 @@ def topic_clock(settings):
             "telemetry_topic": TOPIC,
             "idle_timeout_s": IDLE / 1000,
             "max_clock_ahead_s": AHEAD / 1000,
-            "kafka": settings,
-        }
+        },
+        settings,
     )
 
 

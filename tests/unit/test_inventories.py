@@ -52,7 +52,7 @@ def test_site_can_be_read_with_it(name):
 
 @pytest.fixture
 def given(tmp_path):
-    """What an inventory expects on the control node: a depot, and a model for each type."""
+    """What an inventory expects on the control node: a depot, secrets, a model for each type."""
 
     def arguments(plant):
         models = {}
@@ -67,7 +67,8 @@ def given(tmp_path):
         }
         (tmp_path / "archive.tar").touch()
         (tmp_path / "manifest.json").write_text(json.dumps({"artifacts": held}))
-        return json.dumps({"plant_models": models, "artifact_depot_dir": str(tmp_path)})
+        secrets = {"vault_kafka_passwords": {"plantline-clock": "battery-staple"}}
+        return json.dumps({"plant_models": models, "artifact_depot_dir": str(tmp_path), **secrets})
 
     return arguments
 
@@ -132,7 +133,7 @@ def test_its_controllers_only_vote_and_its_brokers_only_serve(plant1):
         is_controller = host in plant1.groups["kafka_controllers"]
         assert node["process.roles"] == ("controller" if is_controller else "broker")
         assert set(endpoints(node["listeners"])) == (
-            {"CONTROLLER"} if is_controller else {"CLIENT", "BROKER"}
+            {"CONTROLLER"} if is_controller else {"CLIENT", "BROKER", "OPERATOR"}
         )
         assert ("advertised.listeners" in node) is not is_controller
         assert ("broker.rack" in node) is not is_controller

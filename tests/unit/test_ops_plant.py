@@ -58,7 +58,7 @@ def test_templates_are_filled_in(inventory):
 
 def test_a_roles_variable_is_what_the_role_would_use(inventory):
     demo = Plant(ROOT / "inventories" / "demo")
-    assert demo.value("node1", "__kafka_own_server", "kafka") == "10.203.77.11:9092"
+    assert demo.value("node1", "__kafka_own_server", "kafka") == "10.203.77.11:9096"
     moved = inventory({"a": {}}, group_vars__all={"kafka_log_dirs": ["/data/kafka"]})
     assert moved.value("a", "kafka_log_dirs", "kafka") == ["/data/kafka"]
     assert moved.value("a", "flink_shared_dir", "flink") == "/srv/plantline"

@@ -5,6 +5,8 @@ from datetime import datetime
 
 import pytest
 
+from ops.fleet import Fleet
+from ops.plant import ROOT, Plant
 from ops.remote import look
 from ops.remote.look import (
     ask_flink,
@@ -17,7 +19,7 @@ from ops.remote.look import (
     unit_names,
     up_s,
 )
-from ops.status import View, problems, screen
+from ops.status import View, kafka_question, problems, screen
 
 GIB = 1024**3
 
@@ -429,3 +431,13 @@ def test_a_jobmanager_that_does_not_answer_is_a_problem(flink_rest):
     problems = []
     assert ask_flink(problems) is None
     assert "the JobManager does not answer" in problems[0]
+
+
+def test_a_broker_asks_those_that_are_reached_with_its_own_certificate():
+    plant = Plant(ROOT / "inventories" / "demo")
+    reached = Fleet(dict.fromkeys(("node2", "node3")), {}, {"node1": "it is off"})
+    broker, question = kafka_question(plant, reached)
+    assert broker == "node2"
+    assert question["bootstrap_servers"] == "10.203.77.12:9096,10.203.77.13:9096"
+    assert question["tls"]["certificate"] == "/etc/plantline/pki/kafka/bundle.pem"
+    assert kafka_question(plant, Fleet({}, {}, {})) == (None, {})

@@ -70,6 +70,22 @@ def test_there_is_one_job_for_each_type_with_a_model(plant_file, models):
     assert filters.plant_jobs(plant_file, SERVERS, {}, 2) == [heartbeat]
 
 
+def test_a_job_logs_in_by_its_own_name_and_its_settings_hold_no_secret(plant_file, models):
+    for job in filters.plant_jobs(plant_file, SERVERS, models, 2, security=True):
+        settings = job["config"]["kafka"]
+        assert settings["bootstrap.servers"] == SERVERS
+        assert settings["security.protocol"] == "SASL_SSL"
+        # Kafka's client puts the value in from a file on the host.
+        login = f"/etc/plantline/flink/kafka/{job['name']}.properties"
+        assert settings["sasl.jaas.config"] == f"${{file:{login}:sasl.jaas.config}}"
+        assert login.startswith(settings["config.providers.file.param.allowed.paths"] + "/")
+
+
+def test_without_security_a_job_only_knows_the_brokers(plant_file, models):
+    for job in filters.plant_jobs(plant_file, SERVERS, models, 2):
+        assert job["config"]["kafka"] == {"bootstrap.servers": SERVERS}
+
+
 def test_the_heartbeat_has_a_job_of_its_own_with_a_model_that_every_plant_has(plant_file):
     [job] = filters.plant_jobs(plant_file, SERVERS, {}, 2)
     assert job["name"] == "plantline-anomaly-_heartbeat"

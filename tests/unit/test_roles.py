@@ -4,6 +4,7 @@ Variables come from real inventories and templates are rendered by Ansible's own
 process. An undefined variable fails the test as it fails the run.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
 from flink_jobs.plant import HEARTBEAT
+from plugins.module_utils.preflight import FLINK_PORTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "inventories" / "demo"
@@ -35,7 +37,13 @@ FACTS = {
 }
 # What earlier tasks of a role leave for its templates.
 RESULTS = {
-    "item": {"name": "taskmanager", "runs": True, "metrics_port": 9250},
+    "item": {"name": "taskmanager", "runs": True, "metrics_port": 9250, "query_port": 6126},
+    "__firewall_rules": [
+        {
+            **{"protocol": "tcp", "port": 9092, "reason": "Kafka"},
+            "sources": {"ip": ["192.0.2.2", "198.51.100.0/24"], "ip6": ["2001:db8::/32"]},
+        }
+    ],
     "python_runtime_id": "0" * 12,
     "flink_jobs_id": "1" * 12,
     "__flink_jobs_packaged": {"stdout": '{"code_sha256": "0123456789abcdef", "files": {}}'},
@@ -281,16 +289,28 @@ def test_processes_of_one_host_serve_their_figures_on_different_ports(demo):
     ports = {}
     for item in demo.value("flink", "__flink_units", "node1"):
         unit = demo.render("flink", "flink.service.j2", "node1", item=item)
-        [start] = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
-        ports[item["name"]] = start.rpartition("metrics.reporter.prom.port=")[2]
-    assert ports == {"jobmanager": "9249", "taskmanager": "9250"}
+        command = unit.partition("ExecStart=")[2].replace("\\\n", " ").splitlines()[0]
+        ports[item["name"]] = re.findall(r" -D metrics\.(\w+)\S*\.port=(\d+)", command)
+    assert ports == {
+        "jobmanager": [("internal", "6125"), ("reporter", "9249")],
+        "taskmanager": [("internal", "6126"), ("reporter", "9250")],
+    }
+
+
+def test_no_port_of_flink_is_left_to_chance(demo):
+    settings = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1"))
+    fixed = {key: settings[key] for keys in FLINK_PORTS.values() for key in keys if key in settings}
+    assert fixed == {
+        **{"rest.port": "8081", "blob.server.port": "6124"},
+        **{"taskmanager.rpc.port": "6122", "taskmanager.data.port": "6121"},
+    }
 
 
 def test_flink_without_metrics_has_no_reporter(demo):
     more = {"flink_metrics": False}
     unit = demo.render("flink", "flink.service.j2", "node1", **more)
     settings = settings_of_flink(demo.render("flink", "flink-conf.yaml.j2", "node1", **more))
-    assert "metrics." not in unit
+    assert "metrics.reporter" not in unit
     assert not any(key.startswith("metrics.reporter") for key in settings)
 
 
@@ -467,17 +487,64 @@ def test_what_kafka_keeps_for_itself_is_as_safe_as_the_records(kafka):
         assert node["transaction.state.log.min.isr"] == node["min.insync.replicas"]
 
 
-def test_clients_are_told_the_listeners_of_all_brokers(kafka):
-    nodes = of_nodes(kafka)
-    expected = {
-        ":".join(endpoints(nodes[host]["advertised.listeners"])["CLIENT"])
-        for host in kafka.groups["kafka_brokers"]
-    }
-    for template in ("client.conf.j2", "client.properties.j2"):
-        told = properties(kafka.render("kafka", template, "broker1"))
+@pytest.mark.parametrize("security", [True, False])
+def test_clients_are_told_the_listeners_of_all_brokers(kafka, security):
+    nodes = of_nodes(kafka, kafka_security=security)
+
+    def told_by(listener):
+        return {
+            ":".join(endpoints(nodes[host]["advertised.listeners"])[listener])
+            for host in kafka.groups["kafka_brokers"]
+        }
+
+    operators = told_by("OPERATOR" if security else "CLIENT")
+    for template in ("client.conf.j2", "client.properties.j2", "admin.properties.j2"):
+        told = properties(kafka.render("kafka", template, "broker1", kafka_security=security))
         servers = told["bootstrap.servers"].split(",")
-        assert set(servers) == expected
-        assert len(servers) == len(expected)
+        assert set(servers) == operators
+        assert len(servers) == len(operators)
+    programs = kafka.value("kafka", "kafka_bootstrap_servers", "broker1", kafka_security=security)
+    assert set(programs.split(",")) == told_by("CLIENT")
+
+
+def test_nobody_is_let_in_unknown_or_unencrypted(kafka):
+    for node in of_nodes(kafka).values():
+        protocols = dict(
+            pair.split(":") for pair in node["listener.security.protocol.map"].split(",")
+        )
+        assert protocols.pop("CLIENT") == "SASL_SSL"
+        assert protocols == dict.fromkeys(("BROKER", "CONTROLLER", "OPERATOR"), "SSL")
+        for listener in protocols:
+            assert node[f"listener.name.{listener.lower()}.ssl.client.auth"] == "required"
+        assert node["allow.everyone.if.no.acl.found"] == "false"
+        assert node["authorizer.class.name"].endswith(".StandardAuthorizer")
+
+
+def test_without_security_kafka_is_as_it_was(kafka):
+    for node in of_nodes(kafka, kafka_security=False).values():
+        protocols = node["listener.security.protocol.map"]
+        assert protocols == "CLIENT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        assert not [name for name in node if "ssl" in name or "sasl" in name or "acl" in name]
+
+
+@pytest.mark.parametrize(
+    ("subject", "user"),
+    [
+        ("CN=kafka", "kafka"),
+        ("CN=pump-gateway,OU=Plant\\, north,O=Acme", "pump-gateway"),
+        ("O=Acme,CN=operator", None),
+        ("CN=operator\\,CN=kafka", None),
+        ("OU=CN\\=operator,CN=guest", None),
+    ],
+)
+def test_a_certificate_is_known_by_its_common_name_or_not_at_all(demo, subject, user):
+    [node, *_] = of_nodes(demo).values()
+    _, pattern, replacement, _ = re.fullmatch(
+        r"(RULE:)((?:\\.|[^\\/])*)/((?:\\.|[^\\/])*)/([LU]?)", node["ssl.principal.mapping.rules"]
+    ).groups()
+    assert replacement == "$1"
+    known = re.fullmatch(pattern, subject)
+    assert (known[1] if known else None) == user
 
 
 def test_another_network_for_data_is_used_throughout(tmp_path):
@@ -497,7 +564,7 @@ def test_another_network_for_data_is_used_throughout(tmp_path):
 def test_a_listener_more_is_bound_and_told_by_brokers_only(tmp_path):
     file = tmp_path / "hosts.yml"
     file.write_text(yaml.safe_dump(kafka_inventory(2, combined=False)))
-    listeners = loaded("roles/kafka/defaults/main.yml")["kafka_listeners"]
+    listeners = loaded("roles/kafka/vars/main.yml")["__kafka_listeners_secured"]
     more = {"kafka_listeners": listeners | {"PLANT": {"port": 9095, "protocol": "SSL"}}}
     nodes = of_nodes(Plant(file), **more)
     for host, node in nodes.items():
