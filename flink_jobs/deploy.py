@@ -35,6 +35,7 @@ import importlib.util
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -51,6 +52,9 @@ from typing import Any, Literal, TypeVar
 TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED", "SUSPENDED"})
 # These last moments and end by themselves; nothing can be decided while they do.
 PASSING = frozenset({"INITIALIZING", "CREATED", "RECONCILING", "FAILING", "CANCELLING"})
+
+# Role pki's folder.
+PKI = Path("/etc/plantline/pki")
 
 LABEL = "plantline."
 STATE_VERSION = f"{LABEL}state-version"
@@ -212,10 +216,16 @@ def _parse_job(entry: Mapping[str, Any], document: Mapping[str, Any]) -> JobSpec
 
 
 class Rest:
-    """The few calls of Flink's REST interface that are needed here."""
+    """The few calls of Flink's REST interface that are needed here.
 
-    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+    context: makes what an https address needs, anew for each call: certificates change meanwhile.
+    """
+
+    def __init__(
+        self, url: str, context: Callable[[], ssl.SSLContext], timeout_s: float = 10.0
+    ) -> None:
         self._url = url.rstrip("/")
+        self._context = context
         self._timeout_s = timeout_s
 
     def jobs(self) -> list[Job]:
@@ -294,7 +304,10 @@ class Rest:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
+            context = self._context() if self._url.startswith("https:") else None
+            with urllib.request.urlopen(  # noqa: S310 - as above
+                request, timeout=self._timeout_s, context=context
+            ) as answer:
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as error:
             problem = summarize_trace(error.read().decode(errors="replace"))
@@ -307,6 +320,13 @@ class Rest:
             raise NoAnswerError(
                 f"the JobManager at {self._url} does not answer: {error}"
             ) from error
+
+
+def client_context(ca: Path, certificate: Path) -> ssl.SSLContext:
+    """Trusts a CA (PEM), and says who asks by key and certificate in one file; raises OSError."""
+    context = ssl.create_default_context(cafile=ca)
+    context.load_cert_chain(certificate)
+    return context
 
 
 def summarize_trace(trace: str) -> str:
@@ -642,7 +662,8 @@ def run(options: argparse.Namespace) -> list[Outcome]:
     declaration = parse_declaration(
         sys.stdin.read() if source == Path("-") else source.read_text(encoding="utf-8")
     )
-    deployer = Deployer(declaration, Rest(options.rest), options.flink)
+    rest = Rest(options.rest, partial(client_context, options.ca, options.certificate))
+    deployer = Deployer(declaration, rest, options.flink)
     if options.check:
         try:
             return list(deployer.apply(check=True))
@@ -678,7 +699,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="JSON file; - reads it from standard input",
     )
     parser.add_argument("--check", action="store_true", help="only say what apply would do")
-    parser.add_argument("--rest", default="http://127.0.0.1:8081", help="Flink's REST address")
+    parser.add_argument("--rest", default="https://localhost:8081", help="Flink's REST address")
+    parser.add_argument("--ca", type=Path, default=PKI / "ca.pem", help="whom to trust")
+    parser.add_argument(
+        "--certificate", type=Path, default=PKI / "flink/bundle.pem", help="who asks: key and chain"
+    )
     parser.add_argument("--flink", type=Path, default=Path("/opt/plantline/flink/bin/flink"))
     parser.add_argument("--lock", type=Path, default=Path("/var/lib/flink/deploy.lock"))
     parser.add_argument("--wait", type=float, default=600.0, help="seconds to wait for the lock")

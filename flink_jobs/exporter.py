@@ -61,6 +61,10 @@ class Config:
     machines: int
     address: str
     port: int
+    # PEM files: its own, and of the CA of those who may ask.
+    certificate: str
+    key: str
+    ca: str
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -280,7 +284,14 @@ def main() -> None:
     config = Config.load(options.config)
     exporter = Exporter(json.loads(options.kafka.read_text("utf-8")), config, options.machines)
     REGISTRY.register(exporter)
-    start_http_server(config.port, config.address)
+    start_http_server(
+        config.port,
+        config.address,
+        certfile=config.certificate,
+        keyfile=config.key,
+        client_cafile=config.ca,
+        client_auth_required=True,
+    )
     while True:
         exporter.step()
 

@@ -99,7 +99,7 @@ def exporter_url(plant: Plant, host: str) -> str | None:
     if port is None:
         return None
     everywhere = str(address) in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
-    return f"http://{'127.0.0.1' if everywhere else address}:{port}/metrics"
+    return f"https://{'localhost' if everywhere else address}:{port}/metrics"
 
 
 def node_names(plant: Plant) -> dict[int, str]:

@@ -134,7 +134,8 @@ def summary(steps: Steps, inventory: Path) -> None:
         f"""
 Where to look next:
   a report on the machines   out/report.html, in any browser
-  Flink's own pages          http://10.203.77.11:8081
+  Prometheus, Flink's pages  https://10.203.77.13:9090, https://10.203.77.11:8081: for a browser
+                             with the certificate out/pki/demo/operator/keystore.p12
   any Kafka client           out/client.conf (librdkafka), out/client.properties (Java)
   what comes out             .venv/bin/python -m flink_jobs.tools.watch --since beginning
   more machines              .venv/bin/python -m flink_jobs.tools.simulate --machines 50 --speed 10

@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import math
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -126,13 +127,18 @@ class Status:
 
 
 class Prometheus:
-    """Prometheus' HTTP API at an address such as http://198.51.100.7:9090."""
+    """Prometheus' HTTP API at an address such as https://198.51.100.7:9090.
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    pki: folder with the certificates of the plant's CA and of the operator; StatusError for an
+    https address without them.
+    """
+
+    def __init__(self, url: str, pki: Path, timeout_s: float = TIMEOUT_S) -> None:
         if not url.startswith(("http://", "https://")):
-            raise StatusError(f"{url!r} is no address of a Prometheus: http://HOST:PORT expected")
+            raise StatusError(f"{url!r} is no address of a Prometheus: https://HOST:PORT expected")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
+        self._context = operator_context(pki) if url.startswith("https://") else None
 
     def query(self, expression: str) -> list[Series]:
         """Series of an expression, now. Raises StatusError."""
@@ -145,7 +151,9 @@ class Prometheus:
     def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 (JSON)
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(address, timeout=self._timeout_s) as answer:  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310
+                address, timeout=self._timeout_s, context=self._context
+            ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise StatusError(f"Prometheus at {self.url} refuses: HTTP {error.code}") from None
@@ -153,6 +161,18 @@ class Prometheus:
             inner = getattr(error, "reason", error)
             reason = getattr(inner, "strerror", None) or inner
             raise StatusError(f"Prometheus at {self.url} cannot be asked: {reason}") from None
+
+
+def operator_context(pki: Path) -> ssl.SSLContext:
+    """Trusts the plant's CA, and asks as its operator. Raises StatusError."""
+    try:
+        context = ssl.create_default_context(cafile=pki / "ca.pem")
+        context.load_cert_chain(pki / "operator" / "bundle.pem")
+    except OSError as error:
+        raise StatusError(
+            f"{pki} has no certificate of the operator ({error.strerror}): site.yml puts it there"
+        ) from None
+    return context
 
 
 def address_in(inventory: Path) -> str:
@@ -169,7 +189,7 @@ def address_in(inventory: Path) -> str:
         )
     variables = groups["_meta"]["hostvars"].get(hosts[0], {})
     host = variables.get("ansible_host", hosts[0])
-    return f"http://{host}:{variables.get('prometheus_port', 9090)}"
+    return f"https://{host}:{variables.get('prometheus_port', 9090)}"
 
 
 # ── Reading the answers ──────────────────────────────────────────────────────────────────────────
@@ -435,7 +455,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         default=ROOT / "inventories" / "demo",
         help="its monitoring host is asked (%(default)s)",
     )
-    parser.add_argument("--prometheus", metavar="URL", help="ask this one, http://HOST:PORT")
+    parser.add_argument("--prometheus", metavar="URL", help="ask this one, https://HOST:PORT")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "status.html")
     return parser.parse_args(arguments)
 
@@ -445,7 +465,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     status, trouble = None, ""
     try:
-        prometheus = Prometheus(options.prometheus or address_in(options.inventory))
+        pki = ROOT / "out" / "pki" / options.inventory.resolve().name
+        prometheus = Prometheus(options.prometheus or address_in(options.inventory), pki)
     except StatusError as error:
         print(error, file=sys.stderr)
         return 2

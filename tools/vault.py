@@ -73,7 +73,8 @@ def completed(
         raise VaultError("vault_kafka_passwords must be a list of users with their passwords")
     for user in users:
         passwords.setdefault(user, make())
-    values.setdefault("vault_grafana_admin_password", make())
+    for name in ("vault_grafana_admin_password", "vault_metrics_password"):
+        values.setdefault(name, make())
     return values
 
 

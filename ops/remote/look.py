@@ -6,11 +6,13 @@ on the host.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 OPT = Path("/opt/plantline")
+PKI = Path("/etc/plantline/pki")
 FLINK_CONF = Path("/etc/plantline/flink/flink-conf.yaml")
 DECLARED = Path("/etc/plantline/jobs/declared.json")
 # Units of ours, and those of Debian packages that our roles configure.
@@ -323,7 +326,7 @@ def ask_flink(problems: list[str]) -> Flink | None:
 def flink_rest() -> str:
     """Where this host's JobManager answers."""
     found = re.search(r"^rest\.port: *(\d+)", _text(FLINK_CONF), re.MULTILINE)
-    return f"http://127.0.0.1:{found[1] if found else 8081}"
+    return f"https://localhost:{found[1] if found else 8081}"
 
 
 def of_job(url: str) -> Any:  # noqa: ANN401 - JSON
@@ -385,7 +388,7 @@ def declared(text: str) -> list[str]:
 def ask_exporter(url: str, problems: list[str]) -> Heartbeat | None:
     """What the plant exporter knows of the heartbeat."""
     try:
-        with urllib.request.urlopen(url, timeout=REST_S) as answer:  # noqa: S310 - our own host
+        with ask(url) as answer:
             at = parse_heartbeat(answer.read().decode())
     except OSError as error:
         problems.append(f"the plant exporter does not answer: {error}")
@@ -399,9 +402,21 @@ def parse_heartbeat(metrics: str) -> float | None:
     return float(found[1]) or None if found else None
 
 
+def ask(url: str) -> http.client.HTTPResponse:
+    """What this host answers to whoever has the certificate of its Flink."""
+    context = None
+    if url.startswith("https:"):
+        context = ssl.create_default_context(cafile=PKI / "ca.pem")
+        context.load_cert_chain(PKI / "flink" / "bundle.pem")
+    answer: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310 - our own host
+        url, timeout=REST_S, context=context
+    )
+    return answer
+
+
 def get(url: str) -> Any:  # noqa: ANN401 - JSON
     """An answer of a REST interface."""
-    with urllib.request.urlopen(url, timeout=REST_S) as answer:  # noqa: S310 - our own host
+    with ask(url) as answer:
         return json.loads(answer.read())
 
 

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from cryptography.x509.oid import NameOID
 
 from plugins.module_utils.pki_certificates import (
-    TRUST_PASSWORD,
+    STORE_PASSWORD,
     USAGES,
     Authority,
     Identity,
@@ -309,13 +309,13 @@ def check_chain(chain: Sequence[x509.Certificate], told: str) -> None:
 
 
 def java_trust(certificates: Sequence[x509.Certificate]) -> bytes:
-    """A PKCS#12 trust store that Java opens with TRUST_PASSWORD; its salts make each one differ."""
+    """A PKCS#12 trust store that Java opens with STORE_PASSWORD; its salts make each one differ."""
     entries = [
         pkcs12.PKCS12Certificate(one, f"ca-{number}".encode())
         for number, one in enumerate(certificates)
     ]
     return pkcs12.serialize_java_truststore(
-        entries, serialization.BestAvailableEncryption(TRUST_PASSWORD)
+        entries, serialization.BestAvailableEncryption(STORE_PASSWORD)
     )
 
 

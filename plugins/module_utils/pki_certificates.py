@@ -1,12 +1,11 @@
 """The certificates of a host: which are due, the keys they are for, and the files services read.
 
     <folder>/ca.pem                      the certificates that are trusted
-    <folder>/ca.p12                      the same for Java; its password is TRUST_PASSWORD
+    <folder>/ca.p12                      the same for Java; its password is STORE_PASSWORD
     <folder>/<identity>/cert.pem         certificate, then those of its issuers up to the root
     <folder>/<identity>/key.pem          its key, PKCS#8
     <folder>/<identity>/bundle.pem       key and cert.pem in one file, so that both change at once
     <folder>/<identity>/keystore.p12     the same for Java, where asked for
-    <folder>/<identity>/keystore.password
 
 The files are the service's, readable for nobody else; their folder is root's, so that a service
 can neither put a link where root will write nor take the files away. A key is made here and stays
@@ -23,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -45,8 +43,9 @@ USAGES = {
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
-# Java wants a password for what everybody may read; it protects nothing.
-TRUST_PASSWORD = b"trusted"
+# Java wants one for each store. It protects nothing: who may read a key's file could as well read a
+# password's beside it, and settings with a secret in them could not be shown in a diff.
+STORE_PASSWORD = b"plantline"
 METRIC = "plantline_certificate_expiry_timestamp_seconds"
 
 
@@ -297,13 +296,10 @@ def _write_pair(
     files.write(folder / "bundle.pem", _key_bytes(key) + pem(*chain).encode(), 0o600, owner)
     if not identity.keystore:
         return
-    password_file, store_file = folder / "keystore.password", folder / "keystore.p12"
-    password = _text(password_file).strip() or secrets.token_hex(16)
-    files.write(password_file, password.encode(), 0o600, owner)
-    content = _bytes(store_file)
-    if not _holds(content, password, key, chain):
-        content = _java_keys(identity.name, password, key, chain)
-    files.write(store_file, content, 0o600, owner)
+    content = _bytes(folder / "keystore.p12")
+    if not _holds(content, key, chain):
+        content = _java_keys(identity.name, key, chain)
+    files.write(folder / "keystore.p12", content, 0o600, owner)
 
 
 class _Files:
@@ -404,16 +400,13 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _java_keys(
-    name: str,
-    password: str,
-    key: ec.EllipticCurvePrivateKey,
-    chain: Sequence[x509.Certificate],
+    name: str, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]
 ) -> bytes:
     encryption = (
         PrivateFormat.PKCS12.encryption_builder()
         .key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
         .hmac_hash(hashes.SHA256())
-        .build(password.encode())
+        .build(STORE_PASSWORD)
     )
     return pkcs12.serialize_key_and_certificates(
         name.encode(), key, chain[0], list(chain[1:]) or None, encryption
@@ -421,14 +414,11 @@ def _java_keys(
 
 
 def _holds(
-    content: bytes,
-    password: str,
-    key: ec.EllipticCurvePrivateKey,
-    chain: Sequence[x509.Certificate],
+    content: bytes, key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate]
 ) -> bool:
     """Whether a PKCS#12 file has just this key and chain."""
     try:
-        found, leaf, others = pkcs12.load_key_and_certificates(content, password.encode())
+        found, leaf, others = pkcs12.load_key_and_certificates(content, STORE_PASSWORD)
     except ValueError:
         return False
     return (
@@ -441,7 +431,7 @@ def _holds(
 def _trusts(content: bytes, certificates: Sequence[x509.Certificate]) -> bool:
     """Whether a PKCS#12 file trusts just these certificates."""
     try:
-        found = pkcs12.load_pkcs12(content, TRUST_PASSWORD).additional_certs
+        found = pkcs12.load_pkcs12(content, STORE_PASSWORD).additional_certs
     except ValueError:
         return False
     return [one.certificate for one in found] == list(certificates)

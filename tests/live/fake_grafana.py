@@ -11,6 +11,7 @@ import http.server
 import json
 import pathlib
 import re
+import ssl
 import sys
 
 arguments = dict(a.removeprefix("--").split("=", 1) for a in sys.argv if "=" in a)
@@ -52,4 +53,9 @@ if "server" in sys.argv:
     assert secret("secret_key")
     assert list(pathlib.Path(settings["paths"]["provisioning"]).glob("datasources/*.yml"))
     address = (settings["server"]["http_addr"], int(settings["server"]["http_port"]))
-    http.server.ThreadingHTTPServer(address, Answers).serve_forever()
+    server = http.server.ThreadingHTTPServer(address, Answers)
+    if settings["server"]["protocol"] == "https":
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(settings["server"]["cert_file"], settings["server"]["cert_key"])
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()

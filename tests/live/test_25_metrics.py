@@ -5,7 +5,7 @@ import time
 
 import pytest
 import yaml
-from conftest import INVENTORY, ROOT, eventually, note, on, tool
+from conftest import INVENTORY, ROOT, curl, eventually, note, on, tool
 
 MODEL = {"machine_type": "pump", "kind": "anomaly", "model": "pump-anomaly"}
 MONITORING = "node3"
@@ -21,9 +21,14 @@ def hosts(plant):
 
 def scrape(address, port):
     """{metric name: [(labels, value)]} of a process, asked from Prometheus' host."""
-    lines = on(MONITORING, f"curl -fsS --max-time 10 http://{address}:{port}/metrics").splitlines()
+    scheme, login = "https", ""
+    if port in (JOBMANAGER, TASKMANAGER):
+        scheme = "http"
+    if port == KAFKA:
+        login = "-u prometheus:$(cat /etc/plantline/prometheus/metrics-password) "
+    answer = curl(MONITORING, "prometheus", f"{login}{scheme}://{address}:{port}/metrics")
     found = {}
-    for line in lines:
+    for line in answer.splitlines():
         if not line.startswith("#"):
             name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()
             pairs = dict(re.findall(r'(\w+)="([^"]*)"', labels or ""))

@@ -13,7 +13,17 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import INVENTORY, eventually, note, on, playbook, rest, run
+from conftest import (
+    INVENTORY,
+    curl,
+    eventually,
+    note,
+    on,
+    operator_context,
+    playbook,
+    rest,
+    run,
+)
 
 HEARTBEATS = "plantline-anomaly-_heartbeat"
 TOPIC = "alert-test"
@@ -53,7 +63,8 @@ def prometheus(plant, address):
 
     def ask(path, **parameters):
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"http://{address}:9090/api/v1/{path}?{query}") as answer:
+        url = f"https://{address}:9090/api/v1/{path}?{query}"
+        with urllib.request.urlopen(url, context=operator_context()) as answer:
             return json.load(answer)["data"]
 
     return ask
@@ -205,7 +216,8 @@ def test_faults_reach_the_pager_and_their_end_does_too(pager):
 
         repairs.callback(playbook, "playbooks/jobs.yml")
         (job,) = [job for job in rest("/jobs/overview")["jobs"] if is_heartbeat(job)]
-        on("node1", f"curl -fsS -X PATCH localhost:8081/jobs/{job['jid']}?mode=cancel")
+        cancel = f"-X PATCH 'https://localhost:8081/jobs/{job['jid']}?mode=cancel'"
+        curl("node1", "flink", cancel)
 
         repairs.callback(on, "node1", "systemctl start prometheus-node-exporter")
         on("node1", "systemctl stop prometheus-node-exporter")

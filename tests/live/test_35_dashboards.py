@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from conftest import INVENTORY, ROOT, eventually, note, tool
+from conftest import INVENTORY, ROOT, eventually, note, operator_context, tool
 
 from tests import dashboards
 
@@ -28,11 +28,13 @@ def prometheus(plant):
     )
     inventory = json.loads(listing.stdout)
     host = inventory["_meta"]["hostvars"][inventory["monitoring"]["hosts"][0]]
-    base = f"http://{host['ansible_host']}:{host.get('prometheus_port', 9090)}/api/v1/"
+    base = f"https://{host['ansible_host']}:{host.get('prometheus_port', 9090)}/api/v1/"
 
     def ask(path, **parameters):
         url = f"{base}{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (ours, http)
+        with urllib.request.urlopen(  # noqa: S310 (ours)
+            url, timeout=30, context=operator_context()
+        ) as answer:
             return json.load(answer)["data"]
 
     return ask

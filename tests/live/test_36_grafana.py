@@ -15,6 +15,8 @@ from conftest import INVENTORY, ROOT, on, playbook, run
 
 HOST = "node3"
 ETC = "/etc/plantline/grafana"
+CA = "/etc/plantline/pki/ca.pem"
+URL = "https://localhost:3000"
 FAKE = Path(__file__).with_name("fake_grafana.py")
 
 
@@ -55,21 +57,19 @@ def grafana(plant, depot):
     if depot != ROOT / "depot":
         on(
             HOST,
-            "systemctl disable --now grafana; userdel grafana;"
+            "systemctl disable --now grafana;"
             f" rm -rf {ETC} /var/lib/grafana /opt/plantline/grafana"
             " /etc/systemd/system/grafana.service; systemctl daemon-reload",
         )
 
 
 def status_of_login(password):
-    return on(
-        HOST,
-        f"curl -s -o /dev/null -w '%{{http_code}}' -u 'admin:{password}' localhost:3000/api/user",
-    )
+    ask = f"curl -s --cacert {CA} -o /dev/null -w '%{{http_code}}'"
+    return on(HOST, f"{ask} -u 'admin:{password}' {URL}/api/user")
 
 
 def test_it_answers_and_a_second_run_changes_nothing(grafana, depot):
-    assert json.loads(on(HOST, "curl -fsS localhost:3000/api/health"))["database"] == "ok"
+    assert json.loads(on(HOST, f"curl -fsS --cacert {CA} {URL}/api/health"))["database"] == "ok"
     assert apply(depot)["changed"] == 0
 
 
@@ -102,8 +102,13 @@ def test_it_is_given_every_dashboard_and_loses_those_that_are_no_more(grafana, d
 def test_its_data_sources_are_where_they_are_said_to_be(grafana):
     provisioned = yaml.safe_load(on(HOST, f"cat {ETC}/provisioning/datasources/plantline.yml"))
     prometheus, alertmanager = provisioned["datasources"]
-    assert on(HOST, f"curl -fsS {prometheus['url']}/-/ready")
-    assert on(HOST, f"curl -fsS {alertmanager['url']}/-/ready")
+    for source in (prometheus, alertmanager):
+        ca, certificate, key = (
+            source["secureJsonData"][name].removeprefix("$__file{").removesuffix("}")
+            for name in ("tlsCACert", "tlsClientCert", "tlsClientKey")
+        )
+        who = f"--cacert {ca} --cert {certificate} --key {key}"
+        assert on(HOST, f"runuser -u grafana -- curl -fsS {who} {source['url']}/-/ready")
 
 
 def test_without_a_password_it_is_not_installed_and_the_error_names_the_remedy(grafana, depot):

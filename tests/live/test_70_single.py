@@ -100,7 +100,9 @@ def test_the_plant_answers_as_its_clients_expect(built, inventory):
 
 def test_its_prometheus_sees_every_part(built, inventory):
     config = ROOT / "out" / "hosts" / "single" / "ssh_config"
-    ask = "curl -fsS http://localhost:9090/api/v1/targets"
+    pki = "/etc/plantline/pki"
+    who = f"--cacert {pki}/ca.pem --cert {pki}/prometheus/bundle.pem"
+    ask = f"curl -fsS {who} https://localhost:9090/api/v1/targets"
     answer = json.loads(run("ssh", "-F", config, "plant", ask).stdout)
     health = {(t["labels"]["job"], t["health"]) for t in answer["data"]["activeTargets"]}
     jobs = ("alertmanager", "flink", "kafka", "node", "plant", "prometheus")

@@ -24,11 +24,19 @@ def kafka(host, tool, *arguments):
     )
 
 
-def rest(host, path, port=8081):
+ASK = """
+import ssl, sys, urllib.request
+identity, url = sys.argv[1:]
+context = ssl.create_default_context(cafile="/etc/plantline/pki/ca.pem")
+context.load_cert_chain(f"/etc/plantline/pki/{identity}/bundle.pem")
+print(urllib.request.urlopen(url, context=context).read().decode())
+"""
+
+
+def rest(host, path, port=8081, identity="flink"):
     """A JSON answer of a service, by default of Flink's JobManager, asked on its own host."""
-    url = f"http://localhost:{port}{path}"
-    ask = f"from urllib.request import urlopen as o; print(o('{url}').read().decode())"
-    return json.loads(host.check_output("python3 -c %s", ask))
+    url = f"https://localhost:{port}{path}"
+    return json.loads(host.check_output("python3 -c %s %s %s", ASK, identity, url))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,8 @@ def test_prometheus_reaches_all_that_it_watches(inventory, plant, on):
         # One that was just started is asked at the next scrape.
         deadline = time.monotonic() + SCRAPED_WITHIN_S
         while True:
-            targets = rest(on(name), "/api/v1/targets?state=active", port)["data"]["activeTargets"]
+            answer = rest(on(name), "/api/v1/targets?state=active", port, "prometheus")
+            targets = answer["data"]["activeTargets"]
             lost = [
                 (target["labels"]["job"], target["labels"]["instance"], target["lastError"])
                 for target in targets

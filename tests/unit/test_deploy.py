@@ -164,7 +164,9 @@ class Cluster:
 
     def deployer(self) -> deploy.Deployer:
         declaration = deploy.parse_declaration(self.text())
-        return deploy.Deployer(declaration, deploy.Rest(self.flink.url), self.command, poll_s=0.01)
+        return deploy.Deployer(
+            declaration, deploy.Rest(self.flink.url, lambda: None), self.command, poll_s=0.01
+        )
 
     def apply(self, *, check: bool = False) -> deploy.Outcome:
         (outcome,) = self.deployer().apply(check=check)

@@ -19,6 +19,9 @@ CONFIG = Config(
     machines=10,
     address="127.0.0.1",
     port=0,
+    certificate="cert.pem",
+    key="key.pem",
+    ca="ca.pem",
 )
 
 

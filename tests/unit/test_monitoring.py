@@ -2,7 +2,9 @@
 checkers understand them.
 """
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -107,6 +109,10 @@ def test_promtool_accepts_the_configuration_and_its_rules(tools, tmp_path):
     text = plant.render("prometheus", "prometheus.yml.j2", "node3")
     (rules,) = yaml.safe_load(text)["rule_files"]
     (tmp_path / "alerts.yml").write_text(plant.render("prometheus", "alerts.yml.j2", "node3"))
+    # promtool looks whether the files are there, as on the host they are.
+    for file in set(re.findall(r"/etc/plantline/[\w/.-]+(?:pem|password)", text)):
+        text = text.replace(file, str(tmp_path / Path(file).name))
+        (tmp_path / Path(file).name).touch()
     (tmp_path / "prometheus.yml").write_text(text.replace(rules, str(tmp_path / "alerts.yml")))
     subprocess.run([tools["promtool"], "check", "config", tmp_path / "prometheus.yml"], check=True)
 

@@ -384,7 +384,7 @@ def flink_rest(monkeypatch):
 
     def serve(answers):
         def get(url):
-            path = url.removeprefix("http://127.0.0.1:8081")
+            path = url.removeprefix("https://localhost:8081")
             if answers[path] is None:
                 raise urllib.error.HTTPError(url, 500, "Internal Server Error", {}, None)
             return answers[path]

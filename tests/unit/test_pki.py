@@ -143,7 +143,6 @@ def test_keys_are_for_their_owner_only(plant, tmp_path):
         "key.pem": 0o600,
         "bundle.pem": 0o600,
         "keystore.p12": 0o600,
-        "keystore.password": 0o600,
     }
 
 
@@ -339,13 +338,12 @@ def test_java_reads_the_same_key_and_certificates(plant, tmp_path):
     identity = pki.Identity("flink", "flink", keystore=True)
     plant.keep("node1", [identity])
     folder = tmp_path / "node1" / "flink"
-    password = (folder / "keystore.password").read_bytes()
     key, certificate, _ = pkcs12.load_key_and_certificates(
-        (folder / "keystore.p12").read_bytes(), password
+        (folder / "keystore.p12").read_bytes(), b"plantline"
     )
     assert certificate == plant.certificate("node1", "flink")
     assert key.public_key() == certificate.public_key()
-    trusted = pkcs12.load_pkcs12((tmp_path / "node1" / "ca.p12").read_bytes(), b"trusted")
+    trusted = pkcs12.load_pkcs12((tmp_path / "node1" / "ca.p12").read_bytes(), b"plantline")
     roots = plant.store.authority().trusted
     assert [one.certificate for one in trusted.additional_certs] == list(roots)
     (folder / "keystore.p12").write_bytes(b"harmed")

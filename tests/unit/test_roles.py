@@ -5,6 +5,7 @@ process. An undefined variable fails the test as it fails the run.
 """
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from ansible.vars.manager import VariableManager
 
 from flink_jobs.plant import HEARTBEAT
 from plugins.module_utils.preflight import FLINK_PORTS
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+
+from vault import Vault
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "inventories" / "demo"
@@ -46,6 +51,8 @@ RESULTS = {
     ],
     "python_runtime_id": "0" * 12,
     "flink_jobs_id": "1" * 12,
+    "__plant_exporter_certificates": {"results": [{"stat": {"checksum": "2" * 40}}, {"stat": {}}]},
+    "__grafana_certificates": {"results": [{"stat": {"checksum": "2" * 40}}, {"stat": {}}]},
     "__flink_jobs_packaged": {"stdout": '{"code_sha256": "0123456789abcdef", "files": {}}'},
     "flink_jobs_declared": [
         {"name": "a", "module": "m", "parallelism": 1, "config": {}},
@@ -68,6 +75,8 @@ class Plant:
     def __init__(self, source):
         self._loader = DataLoader()
         self._loader.set_basedir(str(ROOT))
+        # Where the demo has been made, its passwords are encrypted beside its variables.
+        self._loader.set_vault_secrets(Vault().secrets)
         inventory = InventoryManager(self._loader, sources=[str(source)])
         variables = VariableManager(self._loader, inventory)
         own = {"ansible_facts": FACTS, "__ssh_trust_made": {"ssh_public_key": "ssh-ed25519 AAAA"}}
@@ -346,6 +355,16 @@ def test_another_package_or_environment_makes_another_unit(demo, unit, reason):
     template = f"{unit}.service.j2"
     before = demo.render("plant_exporter", template, "node1")
     assert demo.render("plant_exporter", template, "node1", **{reason: "another"}) != before
+
+
+@pytest.mark.parametrize(
+    ("role", "template"),
+    [("plant_exporter", "plantline-exporter.service.j2"), ("grafana", "grafana.service.j2")],
+)
+def test_other_certificates_make_another_unit(demo, role, template):
+    before = demo.render(role, template, "node1")
+    other = {"results": [{"stat": {"checksum": "3" * 40}}, {"stat": {}}]}
+    assert demo.render(role, template, "node1", **{f"__{role}_certificates": other}) != before
 
 
 def test_the_heartbeat_is_sent_where_the_plant_has_one(demo):

@@ -23,6 +23,8 @@ import status_page
 NOW = 1_795_275_500.0
 MADE = datetime.datetime(2026, 11, 21, 15, 41, 8, tzinfo=datetime.UTC)
 HOSTS = ("node1", "node2", "node3")
+# Not asked for where the address is not https.
+NO_PKI = Path("none")
 
 
 def one(value, **labels):
@@ -129,7 +131,7 @@ def prometheus(monkeypatch):
 
 
 def collect(prometheus):
-    return status_page.collect(status_page.Prometheus(prometheus.url, timeout_s=5))
+    return status_page.collect(status_page.Prometheus(prometheus.url, NO_PKI, timeout_s=5))
 
 
 def page(prometheus, **options):
@@ -325,7 +327,7 @@ def test_the_address_comes_from_the_inventory(tmp_path):
         "all: {hosts: {a: {ansible_host: 198.51.100.7, prometheus_port: 9191}}}\n"
         "monitoring: {hosts: {a: {}}}\n"
     )
-    assert status_page.address_in(inventory) == "http://198.51.100.7:9191"
+    assert status_page.address_in(inventory) == "https://198.51.100.7:9191"
 
 
 def test_an_inventory_without_a_monitoring_host_is_told_with_the_remedy(tmp_path, capsys):

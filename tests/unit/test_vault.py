@@ -34,6 +34,7 @@ def test_all_that_is_missing_is_made(numbered):
         "vault_grafana_admin_password",
         f"vault_kafka_passwords.{PUMP}",
         "vault_kafka_passwords.plantline-clock",
+        "vault_metrics_password",
     ]
     assert len({*values["vault_kafka_passwords"].values()}) == 2
 
