@@ -188,6 +188,8 @@ def services(inventory: Inventory, host: Host) -> list[Service]:
     return found
 
 
+# Those of before are there as well while a plant moves in.
+KAFKA_LISTENERS = ("kafka_plaintext_listeners", "kafka_listeners")
 # By listener; one that the plant has added is for programs, as CLIENT is. Kafka's own hosts ask the
 # brokers how they are before one of them is restarted.
 _KAFKA_CLIENTS = {
@@ -201,14 +203,15 @@ _KAFKA_CLIENTS = {
 def _kafka(host: Host) -> Iterator[Service]:
     if not host.is_in(KAFKA):
         return
-    listeners = host.values.get("kafka_listeners")
     ports = []
-    for name, about in (listeners if isinstance(listeners, Mapping) else {}).items():
-        number = whole(about.get("port")) if isinstance(about, Mapping) else None
-        needed_by = {"CONTROLLER": "kafka_controllers"}.get(name, "kafka_brokers")
-        if number is not None and needed_by in host.groups:
-            clients, networks = _KAFKA_CLIENTS.get(name, _KAFKA_CLIENTS["CLIENT"])
-            ports.append(Port(number, f"kafka_listeners.{name}.port", clients, networks))
+    for variable in KAFKA_LISTENERS:
+        listeners = host.values.get(variable)
+        for name, about in (listeners if isinstance(listeners, Mapping) else {}).items():
+            number = whole(about.get("port")) if isinstance(about, Mapping) else None
+            needed_by = {"CONTROLLER": "kafka_controllers"}.get(name, "kafka_brokers")
+            if number is not None and needed_by in host.groups:
+                clients, networks = _KAFKA_CLIENTS.get(name, _KAFKA_CLIENTS["CLIENT"])
+                ports.append(Port(number, f"{variable}.{name}.port", clients, networks))
     if host.values.get("kafka_metrics"):
         ports += _port(host, "kafka_metrics_port", MONITORING)
     memory = {"off its heap": 300}

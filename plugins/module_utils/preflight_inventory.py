@@ -21,6 +21,7 @@ from plugins.module_utils.preflight import (
     FLINK,
     FLINK_PORTS,
     KAFKA,
+    KAFKA_LISTENERS,
     PLANT_GROUPS,
     ROLE_GROUPS,
     Host,
@@ -54,6 +55,8 @@ SUCCESSORS = {
 SAME_EVERYWHERE = {
     "kafka_version": KAFKA,
     "kafka_listeners": KAFKA,
+    "kafka_plaintext_listeners": KAFKA,
+    "kafka_listener_prefix": KAFKA,
     "kafka_security": KAFKA,
     "flink_version": FLINK,
     "flink_shared_dir": FLINK,
@@ -351,22 +354,53 @@ def node_ids_differ(inventory: Inventory) -> Iterator[Problem]:
 
 def listeners_are_complete(inventory: Inventory) -> Iterator[Problem]:
     for host in inventory.members(*sorted(KAFKA)):
-        listeners = host.values.get("kafka_listeners")
-        if not isinstance(listeners, Mapping):
+        for variable in KAFKA_LISTENERS:
+            listeners = host.values.get(variable)
+            of_before = variable == "kafka_plaintext_listeners"
+            if not isinstance(listeners, Mapping) or (of_before and not listeners):
+                continue
+            needed = {"CLIENT", "BROKER", "CONTROLLER"}
+            if host.values.get("kafka_security") and not of_before:
+                needed |= {"OPERATOR"}
+            for name in sorted(needed - set(listeners)):
+                remedy = (
+                    f"give all of them in {variable}: the whole variable is replaced, not merged"
+                )
+                yield Problem(host.name, variable, f"{name} is missing", remedy)
+            for name, about in listeners.items():
+                for key in ("port", "protocol"):
+                    if not isinstance(about, Mapping) or about.get(key) is None:
+                        remedy = "give port and protocol"
+                        yield Problem(host.name, f"{variable}.{name}", f"has no {key}", remedy)
+
+
+def old_and_new_listeners_can_be_told_apart(inventory: Inventory) -> Iterator[Problem]:
+    """A plant that moves in from plaintext has both, on ports and under names of their own.
+
+    That ports differ is what `ports_do_not_clash` sees to.
+    """
+    for host in inventory.members(*sorted(KAFKA)):
+        prefix = str(host.values.get("kafka_listener_prefix", ""))
+        if not re.fullmatch("[A-Z0-9_]*", prefix):
+            what = f"{prefix!r} cannot begin the name of a listener"
+            yield Problem(host.name, "kafka_listener_prefix", what, "write one such as TLS_")
+        plaintext = host.values.get("kafka_plaintext_listeners")
+        if not isinstance(plaintext, Mapping) or not plaintext:
             continue
-        needed = {"CLIENT", "BROKER", "CONTROLLER"}
-        if host.values.get("kafka_security"):
-            needed |= {"OPERATOR"}
-        for name in sorted(needed - set(listeners)):
-            remedy = (
-                "give all of them in kafka_listeners: the whole variable is replaced, not merged"
-            )
-            yield Problem(host.name, "kafka_listeners", f"{name} is missing", remedy)
-        for name, about in listeners.items():
-            for key in ("port", "protocol"):
-                if not isinstance(about, Mapping) or about.get(key) is None:
-                    remedy = "give port and protocol"
-                    yield Problem(host.name, f"kafka_listeners.{name}", f"has no {key}", remedy)
+        if not host.values.get("kafka_security"):
+            what = "is given, and kafka_security is false: there is nothing to move in to"
+            remedy = "take kafka_security: false out of the inventory"
+            yield Problem(host.name, "kafka_plaintext_listeners", what, remedy)
+        elif not prefix:
+            what = "is empty, and Kafka would know the old and the new listeners by the same names"
+            remedy = "give one such as TLS_, and keep it afterwards"
+            yield Problem(host.name, "kafka_listener_prefix", what, remedy)
+        for name, about in plaintext.items():
+            protocol = about.get("protocol") if isinstance(about, Mapping) else None
+            if protocol not in (None, "PLAINTEXT"):
+                subject = f"kafka_plaintext_listeners.{name}"
+                remedy = "name here only what ends when the plant has moved in"
+                yield Problem(host.name, subject, f"is {protocol}, not PLAINTEXT", remedy)
 
 
 def racks_are_everywhere_or_nowhere(inventory: Inventory) -> Iterator[Problem]:
@@ -662,6 +696,7 @@ SECOND: tuple[Check, ...] = (
     values_agree,
     node_ids_differ,
     listeners_are_complete,
+    old_and_new_listeners_can_be_told_apart,
     racks_are_everywhere_or_nowhere,
     replicas_have_brokers,
     folders_are_apart,

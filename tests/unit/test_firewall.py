@@ -149,6 +149,20 @@ def test_a_listener_of_the_plants_own_is_for_programs(tmp_path):
     assert found[9192] == found[9092] >= {"203.0.113.7"}
 
 
+def test_listeners_of_before_are_open_to_the_same_until_they_go(tmp_path):
+    before = {
+        name: {"port": port, "protocol": "PLAINTEXT"}
+        for name, port in {"CLIENT": 9292, "BROKER": 9294, "CONTROLLER": 9293}.items()
+    }
+    networks = {"firewall_clients": ["203.0.113.7"]}
+    inventory = read(tmp_path, kafka_plaintext_listeners=before, **networks)
+    broker, controller = admitted(inventory, "kb2"), admitted(inventory, "kc1")
+    assert broker[9292] == broker[9092] >= {"203.0.113.7"}
+    assert broker[9294] == broker[9094]
+    assert controller[9293] == controller[9093]
+    assert 9293 not in broker
+
+
 def test_what_else_runs_on_a_host_is_declared(tmp_path):
     more = [
         {"port": 5666, "from": ["203.0.113.5"], "reason": "the plant's own monitoring"},

@@ -134,6 +134,11 @@ LISTENERS = {
     "CONTROLLER": {"port": 9093, "protocol": "SSL"},
     "OPERATOR": {"port": 9096, "protocol": "SSL"},
 }
+PLAINTEXT = {
+    "CLIENT": {"port": 9192, "protocol": "PLAINTEXT"},
+    "BROKER": {"port": 9194, "protocol": "PLAINTEXT"},
+    "CONTROLLER": {"port": 9193, "protocol": "PLAINTEXT"},
+}
 BROKEN = {
     # groups
     "no brokers": (
@@ -319,6 +324,51 @@ BROKEN = {
     "a listener without a port": (
         {"vars/kafka_listeners": LISTENERS | {"PLANT": {"protocol": "SSL"}}},
         ["every host: kafka_listeners.PLANT: has no port; give port and protocol"],
+    ),
+    "old and new listeners on the same ports": (
+        {
+            "vars/kafka_plaintext_listeners": PLAINTEXT | {"CLIENT": LISTENERS["CLIENT"]},
+            "vars/kafka_listener_prefix": "TLS_",
+        },
+        [
+            "every host: kafka_plaintext_listeners.CLIENT: is SASL_SSL, not PLAINTEXT; "
+            "name here only what ends when the plant has moved in",
+            "every host: kafka_listeners.CLIENT.port: port 9092 is taken more than once: "
+            "kafka_plaintext_listeners.CLIENT.port (Kafka), kafka_listeners.CLIENT.port (Kafka); "
+            "give each a port of its own",
+        ],
+    ),
+    "old and new listeners of the same names": (
+        {"vars/kafka_plaintext_listeners": PLAINTEXT},
+        [
+            "every host: kafka_listener_prefix: is empty, and Kafka would know the old and the new "
+            "listeners by the same names; give one such as TLS_, and keep it afterwards"
+        ],
+    ),
+    "listeners of before that are not all there": (
+        {
+            "vars/kafka_plaintext_listeners": {"CLIENT": PLAINTEXT["CLIENT"]},
+            "vars/kafka_listener_prefix": "tls_",
+        },
+        [
+            "every host: kafka_plaintext_listeners: BROKER is missing; give all of them in "
+            "kafka_plaintext_listeners: the whole variable is replaced, not merged",
+            "every host: kafka_plaintext_listeners: CONTROLLER is missing; give all of them in "
+            "kafka_plaintext_listeners: the whole variable is replaced, not merged",
+            "every host: kafka_listener_prefix: 'tls_' cannot begin the name of a listener; "
+            "write one such as TLS_",
+        ],
+    ),
+    "nothing to move in to": (
+        {
+            "vars/kafka_plaintext_listeners": PLAINTEXT,
+            "vars/kafka_listener_prefix": "TLS_",
+            "vars/kafka_security": False,
+        },
+        [
+            "every host: kafka_plaintext_listeners: is given, and kafka_security is false: there "
+            "is nothing to move in to; take kafka_security: false out of the inventory"
+        ],
     ),
     "records on the shared mount": (
         {"vars/kafka_log_dirs": ["/srv/plantline/kafka"]},
