@@ -15,10 +15,10 @@ TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench-resources test unit molecule lint docs dashboards lock
+.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench-resources drill-certificates test unit drill-moving-in molecule lint docs dashboards lock
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: venv training  ## three hosts on this machine, the whole plant on them, machine data through it [DATA=dir]
 	python tools/demo.py --inventory $(INVENTORY) $(if $(DATA),--data $(DATA))
@@ -85,6 +85,9 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 bench-resources: venv  ## how long a thousand topics, and users, rules and quotas take on INVENTORY
 	python -m tests.bench.resources --inventory $(INVENTORY)
 
+drill-certificates: venv training depot  ## certificates, passwords and the CA change while readings pass
+	pytest -ra --durations=15 tests/drills/test_certificates.py
+
 test: venv training depot lint  ## every test: linters, units, then the live ones on a plant of their own
 	$(TRAIN)/pytest -q tests/training
 	pytest -ra --durations=15
@@ -92,6 +95,9 @@ test: venv training depot lint  ## every test: linters, units, then the live one
 unit: venv training depot  ## the tests that need no hosts
 	$(TRAIN)/pytest -q tests/training
 	pytest tests/unit
+
+drill-moving-in: venv depot  ## a plaintext Kafka becomes a secured one under load, on test hosts of its own
+	pytest -ra -s tests/drills/test_moving_in.py
 
 molecule: venv training depot  ## the Molecule scenarios, on test hosts of their own
 	molecule test -s host

@@ -3,17 +3,21 @@
 PLANTLINE_KEEP=1 leaves the hosts for the next run: it starts from what is there.
 """
 
+import inspect
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from authority import Authority
 
 from flink_jobs.plant import load_plant
 from flink_jobs.tools.kafka import read_config
+from ops.plant import Plant
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = Path(os.environ.get("PLANTLINE_INVENTORY", "inventories/demo"))
@@ -75,9 +79,33 @@ def on(host, command, check=True):
     return run("ssh", "-F", config, host, command, check=check).stdout.strip()
 
 
-def rest(path):
+def asked(host, function, **arguments):
+    """What a function says on a host. Its module needs nothing but Python, and is sent there."""
+    module = inspect.getsource(inspect.getmodule(function))
+    call = f"{function.__name__}(**json.loads({json.dumps(arguments)!r}))"
+    config = ROOT / "out" / "hosts" / INVENTORY.name / "ssh_config"
+    program = f"{module}\nimport json\nprint(json.dumps({call}))\n"
+    return json.loads(run("ssh", "-F", config, host, "python3 -", input=program).stdout)
+
+
+def curl(host, identity, request, check=True):
+    """The answer of a server of a host to one of its own identities."""
+    pki = "/etc/plantline/pki"
+    who = f"--cacert {pki}/ca.pem --cert {pki}/{identity}/bundle.pem"
+    return on(host, f"curl -fsS --max-time 20 {who} {request}", check=check)
+
+
+def rest(path, check=True):
     """An answer of Flink's JobManager."""
-    return json.loads(on("node1", f"curl -fsS http://localhost:8081{path}"))
+    return json.loads(curl("node1", "flink", f"'https://localhost:8081{path}'", check) or "null")
+
+
+def operator_context():
+    """Of TLS connections of the control node: trusts the plant, and is its operator."""
+    pki = ROOT / "out" / "pki" / INVENTORY.name
+    context = ssl.create_default_context(cafile=pki / "ca.pem")
+    context.load_cert_chain(pki / "operator" / "bundle.pem")
+    return context
 
 
 def eventually(what, condition, within_s):
@@ -128,3 +156,36 @@ def plant(bare_hosts):
 def client(plant):
     """Client settings as any program would take them."""
     return read_config(ROOT / "out" / "client.conf")
+
+
+# Who is who
+
+
+@pytest.fixture(scope="session")
+def settings(plant):
+    """The inventory as it is evaluated."""
+    return Plant(ROOT / INVENTORY)
+
+
+@pytest.fixture(scope="session")
+def pki(plant):
+    """The folder of what the control node trusts, and of whom it is."""
+    return ROOT / "out" / "pki" / INVENTORY.name
+
+
+@pytest.fixture(scope="session")
+def ca(pki):
+    return str(pki / "ca.pem")
+
+
+@pytest.fixture(scope="session")
+def operator(pki):
+    return pki / "operator" / "bundle.pem"
+
+
+@pytest.fixture(scope="module")
+def authority(plant):
+    """The plant's own CA, whose key only the vault's password opens."""
+    folder = ROOT / INVENTORY / "pki" / "ca"
+    key = run("ansible-vault", "decrypt", "--output", "-", folder / "ca.key").stdout
+    return Authority.of((folder / "ca.crt").read_bytes(), key.encode())
