@@ -29,7 +29,7 @@ def window_features(ts: NDArray[np.int64], values: NDArray[np.float64]) -> NDArr
     The mean of a channel without values is NaN, so is the standard deviation of fewer than two.
     Raises ValueError for an empty window or shapes that do not belong together.
     """
-    if values.ndim != 2 or ts.shape != values.shape[:1]:  # noqa: PLR2004
+    if values.ndim != 2 or ts.shape != values.shape[:1]:  # noqa: PLR2004 - rows and columns
         raise ValueError(f"times {ts.shape} and values {values.shape} do not belong together")
     return windows_features(values, np.zeros(1, dtype=np.intp)).ravel()
 

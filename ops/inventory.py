@@ -15,8 +15,8 @@ from gevent import get_hub
 _hub = get_hub()
 _stream, _hub.exception_stream = _hub.exception_stream, None
 
-from ops.fleet import pyinfra_inventory  # noqa: E402
-from ops.plant import Plant  # noqa: E402
+from ops.fleet import pyinfra_inventory  # noqa: E402 - after the silence above
+from ops.plant import Plant  # noqa: E402 - as above
 
 _hub.exception_stream = _stream
 

@@ -151,7 +151,7 @@ class Prometheus:
     def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 (JSON)
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(  # noqa: S310
+            with urllib.request.urlopen(  # noqa: S310 (Prometheus of the inventory)
                 address, timeout=self._timeout_s, context=self._context
             ) as answer:
                 return json.load(answer)["data"]

@@ -38,7 +38,7 @@ from ansible.vars.manager import VariableManager
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
-from plugins.filter.plant_access import plant_users  # noqa: E402
+from plugins.filter.plant_access import plant_users  # noqa: E402 - found by the path above
 
 FILE = Path("group_vars", "all", "vault.yml")
 # Java's settings and URLs hold these as they stand.

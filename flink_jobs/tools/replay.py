@@ -30,6 +30,7 @@ from flink_jobs.tools.truth import Truth, from_labels, write_truths
 _CHUNK = 20_000
 _NOW = "now"
 _START = "start"
+_SHOWN_IDS = 5
 
 
 def select(series: list[Series], patterns: list[str]) -> list[Series]:
@@ -41,7 +42,7 @@ def select(series: list[Series], patterns: list[str]) -> list[Series]:
     ]
     if not chosen:
         ids = [one.machine_id for one in series]
-        shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")  # noqa: PLR2004
+        shown = ", ".join(ids[:_SHOWN_IDS]) + (", …" if len(ids) > _SHOWN_IDS else "")
         raise ToolError(f"no machine matches {' '.join(patterns)}; there are {shown}")
     return chosen
 

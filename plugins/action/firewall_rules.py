@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Ansible finds our plugins and module_utils only where it packs a module for a host.
 sys.path.append(str(ROOT))
 
-from plugins.action.preflight import Reader  # noqa: E402
-from plugins.module_utils import firewall, preflight_inventory  # noqa: E402
+from plugins.action.preflight import Reader  # noqa: E402 - found by the path above
+from plugins.module_utils import firewall, preflight_inventory  # noqa: E402 - found by the path above
 
 
 class ActionModule(ActionBase):  # type: ignore[misc] # Ansible has no types

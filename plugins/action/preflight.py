@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Ansible finds our module_utils only where it packs a module for a host.
 sys.path.append(str(ROOT))
 
-from plugins.filter.plant import MODEL_FILE  # noqa: E402
-from plugins.module_utils import preflight_hosts, preflight_inventory  # noqa: E402
-from plugins.module_utils.preflight import (  # noqa: E402
+from plugins.filter.plant import MODEL_FILE  # noqa: E402 - found by the path above
+from plugins.module_utils import preflight_hosts, preflight_inventory  # noqa: E402 - found by the path above
+from plugins.module_utils.preflight import (  # noqa: E402 - found by the path above
     ROLE_GROUPS,
     Host,
     Inventory,

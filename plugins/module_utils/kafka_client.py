@@ -58,8 +58,8 @@ def admin(
 ) -> Iterator[KafkaAdminClient]:
     """A connected admin client, without `tls` in plaintext; raises NotAnsweringError."""
     try:
-        from kafka.admin import KafkaAdminClient  # noqa: PLC0415
-        from kafka.errors import KafkaError  # noqa: PLC0415
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
     except ImportError as error:
         raise NotAnsweringError(f"kafka-python is not on PYTHONPATH: {error}") from error
     # Its warnings about brokers that are down would end up in Ansible's output.
@@ -154,8 +154,8 @@ def _read_quorum(client: KafkaAdminClient) -> _Quorum:
     Sent by hand: describe_metadata_quorum() of kafka-python 3.0.12 reads a field (error_message)
     that Kafka before 3.9 does not send.
     """
-    from kafka.errors import for_code  # noqa: PLC0415
-    from kafka.protocol.admin import DescribeQuorumRequest  # noqa: PLC0415
+    from kafka.errors import for_code
+    from kafka.protocol.admin import DescribeQuorumRequest
 
     topic = DescribeQuorumRequest.TopicData
     request = DescribeQuorumRequest(
@@ -185,8 +185,8 @@ def _read_quorum(client: KafkaAdminClient) -> _Quorum:
 
 def _read_metadata(client: KafkaAdminClient, quorum: _Quorum) -> MetadataResponse:
     """The MetadataResponse of the broker that follows the leader most closely and answers."""
-    from kafka.errors import KafkaError  # noqa: PLC0415
-    from kafka.protocol.metadata import MetadataRequest  # noqa: PLC0415
+    from kafka.errors import KafkaError
+    from kafka.protocol.metadata import MetadataRequest
 
     lags = {
         broker.node_id: quorum.lag_ms(broker.node_id)
@@ -205,7 +205,7 @@ def _read_metadata(client: KafkaAdminClient, quorum: _Quorum) -> MetadataRespons
 
 
 def _read_min_insync(client: KafkaAdminClient, topics: list[str]) -> dict[str, int]:
-    from kafka.admin import ConfigResource  # noqa: PLC0415
+    from kafka.admin import ConfigResource
 
     setting = "min.insync.replicas"
     if not topics:

@@ -135,13 +135,13 @@ def batches(items: Sequence[Item], size: int = BATCH) -> Iterator[Sequence[Item]
         yield items[start : start + size]
 
 
-def send(client: KafkaAdminClient, request: Any, node: int | None = None) -> Any:  # noqa: ANN401
+def send(client: KafkaAdminClient, request: Any, node: int | None = None) -> Any:  # noqa: ANN401 - a message
     """The answer to one of kafka-python's messages, by any broker or a certain one.
 
     For what it has no method for, or one that does not let choose the broker or hides errors.
     Raises KafkaError where the answer as a whole is one.
     """
-    from kafka.errors import for_code  # noqa: PLC0415
+    from kafka.errors import for_code
 
     answer = client._manager.run(client._manager.send, request, node)
     if code := getattr(answer, "error_code", 0):
@@ -155,7 +155,7 @@ def wait_for_brokers(client: KafkaAdminClient, is_known: Callable[[int], bool]) 
     The controller has written it when it answers; the brokers follow, each when it has done what
     was written before. Raises NotAnsweringError.
     """
-    from kafka.errors import KafkaError  # noqa: PLC0415
+    from kafka.errors import KafkaError
 
     def follows(node: int) -> bool | None:
         try:

@@ -32,22 +32,6 @@ description:
     allowed by a rule is refused by Kafka, but to its super users.
   - In check mode, where Kafka is not there yet, all rules count as to be created.
 options:
-  bootstrap_servers:
-    description: Brokers to ask, C(host:port) separated by commas.
-    type: str
-    required: true
-  tls:
-    description: Files on the host to connect with by certificate; in plaintext if not given.
-    type: dict
-    suboptions:
-      ca:
-        description: Certificates of the authorities to trust, PEM.
-        type: path
-        required: true
-      certificate:
-        description: Key and certificate in one file, PEM.
-        type: path
-        required: true
   acls:
     description: All declared rules.
     type: list
@@ -95,6 +79,7 @@ options:
     type: bool
     default: false
 author: Plantline
+extends_documentation_fragment: kafka_client
 """
 
 EXAMPLES = r"""
@@ -188,13 +173,13 @@ def main() -> None:
 
 def _read(client: KafkaAdminClient, node: int | None = None) -> list[Acl]:
     """All rules, as a broker knows them."""
-    from kafka.admin import (  # noqa: PLC0415
+    from kafka.admin import (
         ACLOperation,
         ACLPermissionType,
         ACLResourcePatternType,
         ResourceType,
     )
-    from kafka.protocol.admin import DescribeAclsRequest  # noqa: PLC0415
+    from kafka.protocol.admin import DescribeAclsRequest
 
     everything = DescribeAclsRequest(
         resource_type_filter=ResourceType.ANY,
@@ -222,7 +207,7 @@ def _read(client: KafkaAdminClient, node: int | None = None) -> list[Acl]:
 
 def _create(client: KafkaAdminClient, acls: Sequence[Acl]) -> None:
     """Raises RejectedError. Sent by hand: kafka-python's method keeps Kafka's reasons to itself."""
-    from kafka.protocol.admin import CreateAclsRequest  # noqa: PLC0415
+    from kafka.protocol.admin import CreateAclsRequest
 
     for batch in batches(acls):
         codes = map(_codes, batch)
@@ -248,7 +233,7 @@ def _create(client: KafkaAdminClient, acls: Sequence[Acl]) -> None:
 
 def _delete(client: KafkaAdminClient, acls: Sequence[Acl]) -> None:
     """Raises RejectedError."""
-    from kafka.protocol.admin import DeleteAclsRequest  # noqa: PLC0415
+    from kafka.protocol.admin import DeleteAclsRequest
 
     for batch in batches(acls):
         codes = map(_codes, batch)
@@ -282,7 +267,7 @@ class _Codes(NamedTuple):
 
 
 def _codes(acl: Acl) -> _Codes:
-    from kafka.admin import (  # noqa: PLC0415
+    from kafka.admin import (
         ACLOperation,
         ACLPermissionType,
         ACLResourcePatternType,

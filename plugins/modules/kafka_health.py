@@ -41,22 +41,6 @@ options:
     type: str
     required: true
     choices: [working, replicated, restartable]
-  bootstrap_servers:
-    description: Brokers to ask, C(host:port) separated by commas.
-    type: str
-    required: true
-  tls:
-    description: Files on the host to connect with by certificate; in plaintext if not given.
-    type: dict
-    suboptions:
-      ca:
-        description: Certificates of the authorities to trust, PEM.
-        type: path
-        required: true
-      certificate:
-        description: Key and certificate in one file, PEM.
-        type: path
-        required: true
   node_ids:
     description: Node id of each Kafka host, by host name.
     type: dict
@@ -84,6 +68,7 @@ options:
     type: int
     required: true
 author: Plantline
+extends_documentation_fragment: kafka_client
 """
 
 EXAMPLES = r"""

@@ -38,22 +38,6 @@ description:
     In check mode the brokers validate the changes. Where Kafka is not there yet, all quotas count
     as to be set.
 options:
-  bootstrap_servers:
-    description: Brokers to ask, C(host:port) separated by commas.
-    type: str
-    required: true
-  tls:
-    description: Files on the host to connect with by certificate; in plaintext if not given.
-    type: dict
-    suboptions:
-      ca:
-        description: Certificates of the authorities to trust, PEM.
-        type: path
-        required: true
-      certificate:
-        description: Key and certificate in one file, PEM.
-        type: path
-        required: true
   quotas:
     description:
       - All declared quotas. Each is for a user, a client id, both together, or an address.
@@ -95,6 +79,7 @@ options:
     type: bool
     default: false
 author: Plantline
+extends_documentation_fragment: kafka_client
 """
 
 EXAMPLES = r"""
@@ -170,7 +155,7 @@ def main() -> None:
 
 def _read(client: KafkaAdminClient, node: int | None = None) -> dict[Entity, dict[str, float]]:
     """All quotas, as a broker knows them."""
-    from kafka.protocol.admin import DescribeClientQuotasRequest  # noqa: PLC0415
+    from kafka.protocol.admin import DescribeClientQuotasRequest
 
     answer = send(client, DescribeClientQuotasRequest(components=[], strict=False), node)
     return {
@@ -183,7 +168,7 @@ def _read(client: KafkaAdminClient, node: int | None = None) -> dict[Entity, dic
 
 def _carry_out(client: KafkaAdminClient, plan: QuotaPlan, *, validate_only: bool) -> None:
     """Sends the plan in batches; raises RejectedError."""
-    from kafka.protocol.admin import AlterClientQuotasRequest  # noqa: PLC0415
+    from kafka.protocol.admin import AlterClientQuotasRequest
 
     entry = AlterClientQuotasRequest.EntryData
     for batch in batches(list(plan.alter.items())):

@@ -44,22 +44,6 @@ description:
     In check mode the brokers validate the changes. Where Kafka is not there yet, all topics count
     as to be created.
 options:
-  bootstrap_servers:
-    description: Brokers to ask, C(host:port) separated by commas.
-    type: str
-    required: true
-  tls:
-    description: Files on the host to connect with by certificate; in plaintext if not given.
-    type: dict
-    suboptions:
-      ca:
-        description: Certificates of the authorities to trust, PEM.
-        type: path
-        required: true
-      certificate:
-        description: Key and certificate in one file, PEM.
-        type: path
-        required: true
   topics:
     description: All declared topics.
     type: list
@@ -100,6 +84,7 @@ options:
     elements: str
     default: []
 author: Plantline
+extends_documentation_fragment: kafka_client
 """
 
 EXAMPLES = r"""
@@ -189,7 +174,7 @@ def main() -> None:
 
 def _read(client: KafkaAdminClient, names: Collection[str]) -> dict[str, Topic]:
     """Those of the named topics that exist."""
-    from kafka.admin import ConfigResource  # noqa: PLC0415
+    from kafka.admin import ConfigResource
 
     present = [topic for topic in client.describe_topics() if topic["name"] in names]
     if not present:
@@ -218,8 +203,8 @@ def _read(client: KafkaAdminClient, names: Collection[str]) -> dict[str, Topic]:
 
 def _count(client: KafkaAdminClient, topics: Mapping[str, Topic]) -> dict[str, int]:
     """How many records each topic holds at most: offsets that nothing stands at count as well."""
-    from kafka import TopicPartition  # noqa: PLC0415
-    from kafka.admin import OffsetSpec  # noqa: PLC0415
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
 
     places = [
         TopicPartition(name, index)
@@ -238,7 +223,7 @@ def _count(client: KafkaAdminClient, topics: Mapping[str, Topic]) -> dict[str, i
 
 def _carry_out(client: KafkaAdminClient, plan: TopicPlan, *, validate_only: bool) -> None:
     """Sends the plan in batches; raises RejectedError with all that a batch's brokers rejected."""
-    from kafka.admin import ConfigResource  # noqa: PLC0415
+    from kafka.admin import ConfigResource
 
     for topics in topic_batches(plan.create):
         answer = client.create_topics(

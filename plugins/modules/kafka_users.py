@@ -41,22 +41,6 @@ description:
     plugins/module_utils/kafka_user_plan.py.
   - In check mode, where Kafka is not there yet, all users count as to be created.
 options:
-  bootstrap_servers:
-    description: Brokers to ask, C(host:port) separated by commas.
-    type: str
-    required: true
-  tls:
-    description: Files on the host to connect with by certificate; in plaintext if not given.
-    type: dict
-    suboptions:
-      ca:
-        description: Certificates of the authorities to trust, PEM.
-        type: path
-        required: true
-      certificate:
-        description: Key and certificate in one file, PEM.
-        type: path
-        required: true
   users:
     description: All declared users.
     type: list
@@ -85,6 +69,7 @@ options:
     type: bool
     default: false
 author: Plantline
+extends_documentation_fragment: kafka_client
 """
 
 EXAMPLES = r"""
@@ -160,8 +145,8 @@ def main() -> None:
 
 def _read(client: KafkaAdminClient, node: int | None = None) -> dict[str, int]:
     """The users that have a password of the mechanism, and its iterations, as a broker knows."""
-    from kafka.admin import ScramMechanism  # noqa: PLC0415
-    from kafka.protocol.admin import DescribeUserScramCredentialsRequest  # noqa: PLC0415
+    from kafka.admin import ScramMechanism
+    from kafka.protocol.admin import DescribeUserScramCredentialsRequest
 
     answer = send(client, DescribeUserScramCredentialsRequest(users=None), node)
     return {
@@ -180,7 +165,7 @@ def _set_passwords(
     client: KafkaAdminClient, declared: Sequence[User], plan: UserPlan, found: Mapping[str, int]
 ) -> dict[str, Fingerprint]:
     """Sets what the plan says, and returns the fingerprints. Raises RejectedError."""
-    from kafka.admin import UserScramCredentialUpsertion  # noqa: PLC0415
+    from kafka.admin import UserScramCredentialUpsertion
 
     marks: dict[str, Fingerprint] = {}
     for users in batches([user for user in declared if user.name in plan.set_password]):
@@ -196,7 +181,7 @@ def _set_passwords(
 
 
 def _delete(client: KafkaAdminClient, plan: UserPlan) -> None:
-    from kafka.admin import UserScramCredentialDeletion  # noqa: PLC0415
+    from kafka.admin import UserScramCredentialDeletion
 
     for names in batches(plan.delete):
         _alter(client, [UserScramCredentialDeletion(name, MECHANISM) for name in names])

@@ -13,7 +13,7 @@ from plugins.module_utils.pki_certificates import pem
 # The name that Ansible gives it where it packs a module.
 sys.modules.setdefault("ansible.module_utils.kafka_roller", kafka_roller)
 
-from plugins.module_utils.kafka_client import (  # noqa: E402
+from plugins.module_utils.kafka_client import (  # noqa: E402 - needs the name above
     TLS_OPTION,
     NotAnsweringError,
     Tls,

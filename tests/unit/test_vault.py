@@ -12,8 +12,8 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tools"))
 
-import vault  # noqa: E402
-import vault_password  # noqa: E402
+import vault  # noqa: E402 - found by the path above
+import vault_password  # noqa: E402 - found by the path above
 
 PUMP = "plantline-anomaly-pump"
 

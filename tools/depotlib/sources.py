@@ -505,7 +505,9 @@ def _open(url: str, headers: Mapping[str, str], timeout_s: float) -> http.client
     """Raises HTTPError if the server refuses, SourceError if there is none."""
     request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 (loaded: http or https)
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
+        response: http.client.HTTPResponse = urllib.request.urlopen(  # noqa: S310 (as above)
+            request, timeout=timeout_s
+        )
     except urllib.error.HTTPError:
         raise
     except (OSError, http.client.HTTPException) as error:
