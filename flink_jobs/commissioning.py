@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flink_jobs.features import mean_of_known, windows_features
+from flink_jobs.windows import pieces
 
 # Raised when the meaning of a reference changes: references kept in state are void then.
 REFERENCE_LAYOUT = 1
@@ -72,6 +73,11 @@ def reference(
     return fields.ravel()
 
 
+def scales(references: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The channels' scales (B, C) in references (B, 6 C)."""
+    return np.split(references, len(FIELDS), axis=1)[FIELDS.index("scale")]
+
+
 def _blocks(
     ts: NDArray[np.int64], values: NDArray[np.float64], window_s: float, slide_s: float
 ) -> NDArray[np.float64] | None:
@@ -90,11 +96,10 @@ def _blocks(
     rows = stop - first
     # Blocks cut by a gap in the data would pass for unusual windows.
     whole = (rows > 0) & (rows >= np.median(rows) / 2)
-    first, stop, rows = first[whole], stop[whole], rows[whole]
-    if len(rows) < _MIN_BLOCKS:
+    if whole.sum() < _MIN_BLOCKS:
         return None
-    index = np.concatenate([np.arange(a, b) for a, b in zip(first, stop, strict=True)])
-    return windows_features(values[index], np.cumsum(rows) - rows)
+    blocks = pieces(ts, values, first[whole], stop[whole])
+    return windows_features(blocks.values, blocks.starts)
 
 
 def _quantiles(values: NDArray[np.float64]) -> NDArray[np.float64]:

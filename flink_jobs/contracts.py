@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -25,6 +26,8 @@ MAINTENANCE: Final = "maintenance"
 FAILURES: Final = "failures"
 
 MODEL_MAX_BYTES: Final = 16 * 1024 * 1024
+# A dead letter is the largest record that a broker takes by default, and its headers.
+DLQ_MAX_BYTES: Final = 2 * 1024 * 1024
 
 # The machine whose readings only move event time: never scored, stored or counted.
 CLOCK: Final = "_clock"
@@ -51,7 +54,7 @@ PRODUCER_DEFAULTS: Final[Mapping[str, Any]] = {
 
 # The last millisecond of the year 9999: beyond it neither Flink's nor Python's calendar goes.
 MAX_TS: Final = 253_402_300_799_999
-_MAX_ID: Final = 249
+MAX_ID_LENGTH: Final = 249
 
 
 class ContractError(ValueError):
@@ -144,15 +147,22 @@ def encode_reading(reading: Reading) -> bytes:
     return orjson.dumps(record | reading.values)
 
 
-def parse_reading(raw: bytes, channels: Collection[str]) -> Reading:
+def parse_reading(
+    raw: bytes,
+    channels: Collection[str],
+    valid: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+) -> Reading:
     """The one decoder of readings: strict, so that nothing odd reaches a model.
 
-    `channels` are those of the machine type; other fields are counted, not read. Raises
-    ContractError with reason not_json, not_an_object, bad_machine_id, bad_ts, bad_seq or bad_value.
+    `channels` are those of the machine type; other fields are counted, not read. `valid` gives the
+    lowest and highest value that a channel's sensor can show. Raises ContractError, the first that
+    applies of not_json, not_an_object, bad_machine_id, bad_ts, bad_seq, bad_value, out_of_range.
+
+    The jobs have the same in Java (flink_java/plantline/Decoder.java); tests hold the two together.
     """
     record = _object(raw)
     machine_id = record.get("machine_id")
-    if not isinstance(machine_id, str) or not 0 < len(machine_id) <= _MAX_ID:
+    if not isinstance(machine_id, str) or not 0 < len(machine_id) <= MAX_ID_LENGTH:
         raise ContractError("bad_machine_id", f"machine_id is {_shown(machine_id)}")
     ts = record.get("ts")
     # bool is an int in Python, but true is not a time.
@@ -172,6 +182,10 @@ def parse_reading(raw: bytes, channels: Collection[str]) -> Reading:
             values[channel] = float(value)
         else:
             raise ContractError("bad_value", f"{channel} is {_shown(value)}, not a number")
+    for channel, (low, high) in valid.items():
+        known = values.get(channel)
+        if known is not None and not low <= known <= high:
+            raise ContractError("out_of_range", f"{channel} is {known}, not in [{low}, {high}]")
     unknown = len(record) - present - sum(name in record for name in READING_FIELDS)
     return Reading(machine_id, ts, values, seq, unknown)
 

@@ -8,15 +8,17 @@ ones. Plain numpy: `quality` puts predictions from Kafka through it, tests score
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flink_jobs.commissioning import reference
-from flink_jobs.features import windows_features
+from flink_jobs import scoring
+from flink_jobs.cleaning import Rules
 from flink_jobs.model import Detector
+from flink_jobs.windows import cut
 
 
 @dataclass(frozen=True)
@@ -76,50 +78,31 @@ def row_verdicts(
     return np.where(newest >= 0, alerts[order][np.maximum(newest, 0)], False)
 
 
-def cut(
+def score_offline(
+    detector: Detector,
+    rules: Sequence[Rules],
     ts: NDArray[np.int64],
     values: NDArray[np.float64],
-    window_s: float,
-    slide_s: float,
-    partial: bool = False,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Sliding windows as Flink cuts them: ends (B,) epoch ms, exclusive, and features (B, 3 C).
-
-    Ends are multiples of the slide; windows without readings do not exist. With `partial` also the
-    windows that begin before the first reading or end after the last one.
-    """
-    length, slide = round(window_s * 1000), round(slide_s * 1000)
-    first_end = (int(ts[0]) // slide + 1) * slide
-    ends = np.arange(first_end, int(ts[-1]) + length + 1, slide, dtype=np.int64)
-    if not partial:
-        ends = ends[(ends - length >= ts[0]) & (ends <= ts[-1] + 1)]
-    first, stop = np.searchsorted(ts, ends - length), np.searchsorted(ts, ends)
-    ends, first, stop = (part[stop > first] for part in (ends, first, stop))
-    if not len(ends):
-        return ends, np.empty((0, 3 * values.shape[1]))
-    rows = stop - first
-    index = np.concatenate([np.arange(a, b) for a, b in zip(first, stop, strict=True)])
-    return ends, windows_features(values[index], np.cumsum(rows) - rows)
-
-
-def score_offline(
-    detector: Detector, ts: NDArray[np.int64], values: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Window ends (B,) and scores (B,) of one machine's readings, without Kafka and Flink.
 
-    As in the job, scoring begins with the windows that end after the last reading of the reference;
-    scores before are NaN.
+    As in the job, channels are cleaned by their rules, and scoring begins with the windows that end
+    after the last reading of the reference; scores before are NaN.
     """
     about = detector.metadata
     ends, windows = cut(ts, values, about.window_s, about.slide_s, partial=True)
     scores = np.full(len(ends), np.nan)
     readings = about.commissioning_readings
-    if len(ts) >= readings:
-        normal = reference(ts[:readings], values[:readings], about.window_s, about.slide_s)
-        ready = ends > ts[readings - 1]
-        if ready.any():
-            references = np.tile(normal, (int(ready.sum()), 1))
-            scores[ready] = detector.score(windows[ready], references).score
+    if len(ts) < readings:
+        return ends, scores
+    normal = scoring.clean_reference(
+        ts[:readings], values[:readings], rules, about.window_s, about.slide_s
+    )
+    ready = ends > ts[readings - 1]
+    if ready.any():
+        references = np.tile(normal, (len(ends), 1))
+        features, _ = scoring.cleaned_features(detector.features, rules, windows, references)
+        scores[ready] = detector.score(features[ready], references[ready]).score
     return ends, scores
 
 

@@ -1,9 +1,10 @@
 """Scoring: an ONNX model with its metadata, called with batches of windows.
 
-A model file is an ONNX graph in double precision with the inputs `features` (B, 3 C) and
+A model file is an ONNX graph in double precision with the inputs `features` (B, F) and
 `references` (B, 6 C) and the outputs `score` (B,) and `shares` (B, C). What else is needed to use
-it stands as JSON in its metadata property `plantline` (see `Metadata`). docs/model.md has the
-method; flink_jobs/tools/train.py makes the files.
+it stands as JSON in its metadata property `plantline` (see `Metadata`), the names of its F features
+among it: whoever scores computes exactly those. docs/model.md has the method;
+flink_jobs/tools/train.py makes the files.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from flink_jobs.features import Features
 
 METADATA_PROPERTY = "plantline"
 
@@ -87,7 +90,11 @@ class Detector:
         properties = self._session.get_modelmeta().custom_metadata_map
         if METADATA_PROPERTY not in properties:
             raise ModelError(f"the model has no metadata property {METADATA_PROPERTY!r}")
-        self.metadata = Metadata.from_json(properties[METADATA_PROPERTY])
+        self.metadata = about = Metadata.from_json(properties[METADATA_PROPERTY])
+        try:
+            self.features = Features(about.features, about.channels, about.machine_type)
+        except ValueError as error:
+            raise ModelError(f"the model cannot be served: {error}") from error
         self.version = version(content)
 
     @classmethod
@@ -112,7 +119,7 @@ class Detector:
         return self.metadata.threshold
 
     def score(self, features: NDArray[np.float64], references: NDArray[np.float64]) -> Scores:
-        """Scores of B windows: features (B, 3 C), references (B, 6 C), row by row."""
+        """Scores of B windows: features (B, F), references (B, 6 C), row by row."""
         score, shares = self._session.run(
             ["score", "shares"],
             {

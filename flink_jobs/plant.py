@@ -36,8 +36,9 @@ _INTEGERS = frozenset(
 # Columns that the jobs' SQL has beside the channels.
 JOB_COLUMNS = frozenset(
     {
-        *("appended", "event_time", "window_start", "window_end", "window_time"),
-        *("n", "counted_before", "counted", "machine_reference", "place_in_time"),
+        *("record_key", "raw", "reason", "detail", "appended", "partition", "offset", "refused"),
+        *("event_time", "window_start", "window_end", "window_time", "packed", "n"),
+        *("counted_before", "counted", "machine_reference", "place_in_time"),
     }
 )
 
@@ -67,8 +68,9 @@ class Limit:
 class Channel:
     """One measured quantity; a value outside [valid_min, valid_max] is a sensor fault.
 
-    `limits` are in the order of severity, the mildest first. `gap` says what stands for a missing
-    value for up to `gap_max_s`: "hold", "interpolate" or, always, "missing".
+    `limits` are in the order of severity, the mildest first. `gap` ("hold", "interpolate" or
+    "missing"), `gap_max_s`, `stuck_after_s` and `outliers` say how it is cleaned: see
+    flink_jobs.cleaning.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Channel:
     gap_max_s: float | None = None
     max_rate_per_s: float | None = None
     stuck_after_s: float | None = None
+    outliers: float | None = None
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,8 @@ def topics(plant: Plant) -> list[Topic]:
             # Retention counts from arrival, so that data of any age can be replayed.
             "message.timestamp.type": "LogAppendTime",
         }
+        if name == contracts.DLQ:
+            config["max.message.bytes"] = str(contracts.DLQ_MAX_BYTES)
         return Topic(name, partitions, config)
 
     kinds = plant.all_types.values()
@@ -259,6 +264,10 @@ def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
                 "unit": channel.unit,
                 "valid_min": channel.valid_min,
                 "valid_max": channel.valid_max,
+                "stuck_after_s": channel.stuck_after_s,
+                "outliers": channel.outliers,
+                "gap": channel.gap,
+                "gap_max_s": channel.gap_max_s,
             }
             for channel in kind.channels
         ],

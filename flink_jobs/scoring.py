@@ -1,53 +1,98 @@
-"""What the anomaly job's SQL functions compute, without Flink: windows in, scores out.
+"""What the anomaly job's SQL functions compute, without Flink: packed windows in, scores out.
 
-Flink collects each column of a window into an array. The arrays of one window belong together, but
-the order of readings in them is chance: partitions interleave differently in every run. The order
-of arithmetic must not, so readings are sorted first, and a replay gives the same results.
+Training takes the same way from windows to features (`cleaned_features`), and the layout of packed
+windows leaves nothing to the order of arrival: what was trained is what runs, and a replay gives
+the same results.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flink_jobs import commissioning, features
+from flink_jobs import commissioning
+from flink_jobs.cleaning import Repairs, Rules, clean
+from flink_jobs.features import Features
 from flink_jobs.model import Detector
+from flink_jobs.windows import Windows, unpack
 
-# A column of some windows: one sequence for each window. A missing value is None or NaN.
-Times = Sequence[Sequence[int]]
-Values = Sequence[Sequence[float | None]]
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Results of B windows.
+
+    columns, each (B,): score, threshold, and channel1, share1, … of the main causes. repaired: how
+    many values of each channel (C,), by kind (the fields of Repairs), and duplicates: how many
+    readings; both of the windows that have a reference, all together.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    repaired: dict[str, NDArray[np.int64]]
+    duplicates: int
+
+
+def clean_reference(
+    ts: NDArray[np.int64],
+    values: NDArray[np.float64],
+    rules: Sequence[Rules],
+    window_s: float,
+    slide_s: float,
+) -> NDArray[np.float64]:
+    """A machine's normal reference (6 C,) from its first readings, cleaned as one window.
+
+    ts (n,) rising, values (n, C). A first reference, of the readings as they are, has the scales to
+    clean them by: one in a hundred may be an outlier before those tell (flink_jobs.commissioning).
+    """
+    found = commissioning.reference(ts, values, window_s, slide_s)
+    first = Windows.of_one(ts, values)
+    cleaned, _ = clean(first, rules, commissioning.scales(found[None]))
+    if cleaned is first:
+        return found
+    return commissioning.reference(ts, cleaned.values, window_s, slide_s)
 
 
 def machine_reference(
-    tss: Times, channels: Sequence[Values], readings: int, window_s: float, slide_s: float
+    packed: Sequence[bytes], rules: Sequence[Rules], readings: int, window_s: float, slide_s: float
 ) -> NDArray[np.float64]:
-    """The normal reference (6 C,) that a machine's first `readings` give.
+    """The same from the packed windows of one machine.
 
-    Windows come in any order and do not overlap. They may hold more readings than are used.
+    They come in any order and do not overlap; of their readings the first `readings` are used.
     """
-    ts, values = _joined(tss, channels)
-    order = _in_time_order(ts, values)[:readings]
-    return commissioning.reference(ts[order], values[order], window_s, slide_s)
+    windows, _ = unpack(packed, len(rules))
+    first = np.argsort(windows.ts)[:readings]
+    return clean_reference(windows.ts[first], windows.values[first], rules, window_s, slide_s)
+
+
+def cleaned_features(
+    features: Features,
+    rules: Sequence[Rules],
+    windows: Windows,
+    references: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], Repairs]:
+    """Features (B, F) of cleaned windows, and what was repaired; references (B, 6 C)."""
+    cleaned, repairs = clean(windows, rules, commissioning.scales(references))
+    return features.of(cleaned, repairs), repairs
 
 
 def score_windows(
     detector: Detector,
+    rules: Sequence[Rules],
     references: Sequence[Sequence[float] | None],
-    tss: Times,
-    channels: Sequence[Values],
+    packed: Sequence[bytes],
     top: int,
-) -> dict[str, NDArray[Any]]:
-    """Columns (B,) for B windows: score, threshold, and channel1, share1, … of the `top` causes.
+) -> Scored:
+    """Scores of B packed windows, with the `top` causes of each.
 
     A window without a reference, or with nothing that could be compared with it, is not scored:
     its numbers are NaN, its channels None.
     """
-    size = len(tss)
+    size = len(packed)
     table: dict[str, NDArray[Any]] = {"score": np.full(size, np.nan)}
     table["threshold"] = table["score"].copy()
     for rank in range(1, top + 1):
@@ -55,16 +100,14 @@ def score_windows(
         table[f"share{rank}"] = np.full(size, np.nan)
 
     known = {row: one for row, one in enumerate(references) if one is not None}
-    if not known:
-        return table
-    scores = detector.score(
-        window_features(
-            [tss[row] for row in known], [[channel[row] for row in known] for channel in channels]
-        ),
-        np.stack([np.asarray(one, dtype=np.float64) for one in known.values()]),
+    windows, duplicates = unpack([packed[row] for row in known], len(rules))
+    normal = np.array(list(known.values()), dtype=np.float64).reshape(
+        len(known), len(commissioning.FIELDS) * len(rules)
     )
+    features, repairs = cleaned_features(detector.features, rules, windows, normal)
+    scores = detector.score(features, normal)
     scored = np.isfinite(scores.score)
-    rows, shares = np.array(list(known))[scored], scores.shares[scored]
+    rows, shares = np.array(list(known), dtype=np.intp)[scored], scores.shares[scored]
     table["score"][rows] = scores.score[scored]
     table["threshold"][rows] = detector.threshold
     names = np.array(detector.channels, dtype=object)
@@ -74,15 +117,8 @@ def score_windows(
     for rank in range(top):
         table[f"channel{rank + 1}"][rows] = names[order[:, rank]]
         table[f"share{rank + 1}"][rows] = shares[:, rank]
-    return table
-
-
-def window_features(tss: Times, channels: Sequence[Values]) -> NDArray[np.float64]:
-    """Features (B, 3 C) of B windows, computed over all their readings at once."""
-    lengths = np.array([len(window) for window in tss])
-    ts, values = _joined(tss, channels)
-    order = _in_time_order(ts, values, np.repeat(np.arange(len(lengths)), lengths))
-    return features.windows_features(values[order], np.cumsum(lengths) - lengths)
+    repaired = {kind: counts.sum(axis=0) for kind, counts in vars(repairs).items()}
+    return Scored(table, repaired, int(duplicates.sum()))
 
 
 class Places:
@@ -104,25 +140,3 @@ class Places:
             self._changed = changed
             machines = json.loads(self._file.read_text(encoding="utf-8")) if changed else []
             self._places = {m["machine_id"]: (m.get("line"), m.get("area")) for m in machines}
-
-
-def _joined(
-    tss: Times, channels: Sequence[Values]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Readings ts (n,) and values (n, C), NaN missing, of windows one after the other."""
-    ts = np.concatenate([np.asarray(window, dtype=np.int64) for window in tss])
-    values = [
-        np.concatenate([np.asarray(window, dtype=np.float64) for window in channel])
-        for channel in channels
-    ]
-    return ts, np.column_stack(values)
-
-
-def _in_time_order(
-    ts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    window: NDArray[np.intp] | None = None,
-) -> NDArray[np.intp]:
-    """The order of readings by window, time and, at equal times, values."""
-    keys = (*values.T[::-1], ts)
-    return np.lexsort(keys if window is None else (*keys, window))

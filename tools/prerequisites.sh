@@ -5,6 +5,8 @@ set -eu
 wanted="python3-venv openssh-client make maven mmdebstrap apt-utils"
 # A container engine, for the demo's hosts: Debian's, unless there is one already.
 command -v dockerd >/dev/null || wanted="$wanted docker.io"
+# A compiler for our own Java sources, which Maven alone does not bring.
+command -v javac >/dev/null || wanted="$wanted default-jdk-headless"
 
 missing=""
 for package in $wanted; do

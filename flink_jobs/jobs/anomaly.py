@@ -2,8 +2,8 @@
 
     flink run -d -py anomaly.py --config /etc/plantline/jobs/plantline-anomaly-pump.config.json
 
-The path is SQL (anomaly.sql.j2); Python sees whole windows in Arrow batches, and the
-first readings of a machine once, when it is commissioned.
+The path is SQL (anomaly.sql.j2) with a few functions in Java (flink_java); Python sees whole
+windows in Arrow batches, and the first readings of a machine once, when it is commissioned.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
 from pyflink.table.udf import udf
 
+from flink_jobs.cleaning import Rules
 from flink_jobs.jobs import anomaly_sql
 from flink_jobs.jobs.anomaly_udfs import Reference, Score, is_number
 from flink_jobs.model import Detector
@@ -32,8 +33,8 @@ def assemble(config: Mapping[str, Any]) -> StatementSet:
         # Idle partitions are kept moving in the log itself (flink_jobs.clock): to leave one out
         # while it is read would make its backlog late.
         "table.exec.source.idle-timeout": "0 ms",
-        # Local and global aggregation would make the order in a window depend on timing.
-        "table.optimizer.agg-phase-strategy": "ONE_PHASE",
+        # Readings are packed before they cross the network; the order of arrival does not matter.
+        "table.optimizer.agg-phase-strategy": "TWO_PHASE",
     }
     for key, value in options.items():
         environment.get_config().set(key, value)
@@ -46,18 +47,21 @@ def assemble(config: Mapping[str, Any]) -> StatementSet:
             f"{model_file}: the model knows the channels {list(detector.channels)}, machine type "
             f"{config['machine_type']!r} has {channels}; train it again"
         )
+    rules = [Rules.of(channel) for channel in config["channels"]]
     columns = anomaly_sql.score_columns(config)
     environment.create_temporary_function(
         "reference",
         udf(
-            Reference(config["commissioning_readings"], config["window_s"], config["slide_s"]),
+            Reference(
+                rules, config["commissioning_readings"], config["window_s"], config["slide_s"]
+            ),
             result_type=DataTypes.ARRAY(DataTypes.DOUBLE()),
         ),
     )
     environment.create_temporary_function(
         "score",
         udf(
-            Score(model_file.read_bytes(), columns, config["machines_file"]),
+            Score(model_file.read_bytes(), rules, columns, config["machines_file"]),
             result_type=DataTypes.ROW(
                 [
                     DataTypes.FIELD(

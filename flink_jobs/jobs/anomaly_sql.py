@@ -12,7 +12,7 @@ from flink_jobs import contracts
 from flink_jobs.commissioning import REFERENCE_LAYOUT
 
 # To be raised when a change of the template alters what Flink's operators keep in state.
-STATE_LAYOUT = 1
+STATE_LAYOUT = 2
 
 # How many channels a prediction names as the main causes of its score.
 TOP_CHANNELS = 3
@@ -38,13 +38,15 @@ def statements(config: Mapping[str, Any], model: str, model_version: str) -> lis
             **config,
             "kafka_properties": config["kafka"],
             "channels": channels,
-            "arrays": ["ts", *channels],
+            "ranges": {c["name"]: (c["valid_min"], c["valid_max"]) for c in config["channels"]},
             "score_columns": score_columns(config),
             "ranks": _ranks(config),
             "model": model,
             "model_version": model_version,
             "clock": contracts.CLOCK,
             "max_ts": contracts.MAX_TS,
+            "max_id_length": contracts.MAX_ID_LENGTH,
+            "dlq_max_bytes": contracts.DLQ_MAX_BYTES,
         }
     )
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))

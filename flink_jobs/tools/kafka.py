@@ -132,11 +132,18 @@ class Publisher:
             self._producer.purge()
             self._producer.flush(1)
 
-    def send(self, topic: str, key: bytes, value: bytes, partition: int = ANY) -> None:
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int = ANY,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
         """Queue a record, by default on the partition of its key; waits while the queue is full."""
         while True:
             try:
-                self._producer.produce(topic, value, key, partition)
+                self._producer.produce(topic, value, key, partition, headers=headers)
                 break
             except BufferError:
                 self._producer.poll(0.1)  # what is delivered or given up makes room

@@ -25,12 +25,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flink_jobs.commissioning import FIELDS, REFERENCE_LAYOUT, reference
-from flink_jobs.evaluate import cut
-from flink_jobs.features import STATISTICS, feature_names, mean_of_known
+from flink_jobs import scoring
+from flink_jobs.cleaning import Rules
+from flink_jobs.commissioning import FIELDS, REFERENCE_LAYOUT
+from flink_jobs.features import STATISTICS, Features, feature_names, mean_of_known
 from flink_jobs.model import METADATA_PROPERTY, Detector, Metadata, version
 from flink_jobs.plant import MachineType, PlantError, load_plant
 from flink_jobs.tools import datasets
+from flink_jobs.windows import cut, distinct
 
 KIND = "anomaly"
 
@@ -118,8 +120,8 @@ def control_limit(
     """The score that one window in a thousand of simulated stationary machines exceeds.
 
     They scatter independently about a constant, with the fleet's scales and rate of readings, and
-    go through the same features, commissioning and model. So the limit allows for the number of
-    channels and for all that a short reference does not know.
+    go through the same cleaning, features, commissioning and model. So the limit allows for the
+    number of channels and for all that a short reference does not know.
     """
     random = np.random.default_rng(seed)
     readings = machine_type.commissioning_readings
@@ -129,12 +131,9 @@ def control_limit(
     scores = []
     for _ in range(_NULL_MACHINES):
         values = random.standard_normal((len(ts), len(scale))) * scale
-        _, windows = cut(
-            ts[readings:], values[readings:], machine_type.window_s, machine_type.slide_s
-        )
-        normal = reference(
-            ts[:readings], values[:readings], machine_type.window_s, machine_type.slide_s
-        )
+        machine = Recording("", ts, values)
+        before, after = _rows(machine, 0, readings), _rows(machine, readings, len(ts))
+        normal, windows = _commissioned(before, after, machine_type)
         scores.append(detector.score(windows, np.tile(normal, (len(windows), 1))).score)
     found = np.concatenate(scores)
     if not np.isfinite(found).any():
@@ -189,7 +188,10 @@ def fingerprint(recordings: Iterable[Recording]) -> str:
 
 
 def recordings_of(series: Iterable[datasets.Series], machine_type: MachineType) -> list[Recording]:
-    """The normal readings of this machine type; a channel that a source lacks is all NaN."""
+    """The normal readings of this machine type; a channel that a source lacks is all NaN.
+
+    Duplicates are left out, as in the stream.
+    """
     recordings = []
     for one in series:
         if one.machine_type != machine_type.name:
@@ -200,7 +202,8 @@ def recordings_of(series: Iterable[datasets.Series], machine_type: MachineType) 
         for place, name in enumerate(machine_type.channel_names):
             if name in one.channels:
                 values[:, place] = one.values[:, one.channels.index(name)]
-        recordings.append(Recording(one.machine_id, one.ts[:rows], values[:rows]))
+        ts, values = distinct(one.ts, values)
+        recordings.append(Recording(one.machine_id, ts[:rows], values[:rows]))
     return recordings
 
 
@@ -229,13 +232,28 @@ def _watch(
     before: Recording, after: Recording, machine_type: MachineType
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean squares (2 C,) of the strays in scales, and the scales (C,)."""
-    normal = reference(before.ts, before.values, machine_type.window_s, machine_type.slide_s)
+    normal, windows = _commissioned(before, after, machine_type)
     location, scale, _, std_location, _, _ = np.split(normal, len(FIELDS))
-    _, windows = cut(after.ts, after.values, machine_type.window_s, machine_type.slide_s)
     mean, std, _ = np.split(windows, len(STATISTICS), axis=1)
     scale = np.where(scale > 0, scale, np.nan)
     strays = np.concatenate([(mean - location) / scale, (std - std_location) / scale], axis=1)
     return mean_of_known(strays**2), scale
+
+
+def _commissioned(
+    before: Recording, after: Recording, machine_type: MachineType
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The reference (6 C,) from one part, and the features (B, 3 C) of the other's windows.
+
+    By the functions that the job calls, cleaning included.
+    """
+    channels, lengths = machine_type.channel_names, (machine_type.window_s, machine_type.slide_s)
+    rules = [Rules.of(vars(channel)) for channel in machine_type.channels]
+    features = Features(feature_names(channels), channels, machine_type.name)
+    normal = scoring.clean_reference(before.ts, before.values, rules, *lengths)
+    _, windows = cut(after.ts, after.values, *lengths)
+    references = np.tile(normal, (len(windows.starts), 1))
+    return normal, scoring.cleaned_features(features, rules, windows, references)[0]
 
 
 def _rows(recording: Recording, first: int, last: int) -> Recording:

@@ -67,7 +67,7 @@ VERSIONS = {"kafka_version": ("3.8", "3.9"), "flink_version": ("1.19", "1.20")}
 ARTIFACTS = {
     "common": frozenset({"debian-bookworm"}),
     "kafka": frozenset({"kafka", "kafka-admin"}),
-    "flink": frozenset({"flink", "flink-connectors", "job-runtime"}),
+    "flink": frozenset({"flink", "flink-connectors", "flink-plantline", "job-runtime"}),
 }
 # The rest is the system's, and a little page cache's.
 MEMORY_SHARE = 0.9

@@ -152,6 +152,14 @@ def foreign_model():
     return model.SerializeToString()
 
 
+def test_a_model_that_wants_unknown_features_is_refused_when_it_is_loaded():
+    model = onnx.load_from_string(content())
+    [about] = model.metadata_props
+    about.value = about.value.replace('"heat.std"', '"heat.entropy"')
+    with pytest.raises(ModelError, match=r"no feature 'heat\.entropy'"):
+        Detector(model.SerializeToString())
+
+
 def test_metadata_survives_a_round_trip_and_a_newer_writer():
     about = Detector(content()).metadata
     assert Metadata.from_json(about.to_json()) == about

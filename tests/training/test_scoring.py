@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flink_jobs import commissioning, evaluate, scoring
+from flink_jobs.cleaning import Rules
+from flink_jobs.features import Features
 from flink_jobs.model import Detector
 from flink_jobs.plant import Channel, MachineType
 from flink_jobs.tools.train import Fleet, build
+from flink_jobs.windows import Windows, pack
 
 READINGS = 400
 WINDOW_MS, SLIDE_MS = 30_000, 10_000
@@ -23,6 +26,7 @@ TYPE = MachineType(
     commissioning_readings=READINGS,
 )
 NO_FLEET = Fleet(*(np.zeros(3) for _ in range(4)))
+AS_THEY_ARE = [Rules()] * 3
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +43,21 @@ def recording(seed, gaps=0.0):
     return ts, values
 
 
-def as_flink_collects(ts, values, ends, random):
-    """The arrays of the windows that end at `ends`, readings shuffled, missing values None."""
-    tss, channels = [], [[] for _ in values.T]
+def as_flink_packs(ts, values, ends, random):
+    """The windows that end at `ends`, whatever the order in which their readings came."""
+    packed = []
     for end in ends:
         inside = np.flatnonzero((ts >= end - WINDOW_MS) & (ts < end))
         random.shuffle(inside)
-        tss.append(ts[inside].tolist())
-        for channel, column in zip(channels, values[inside].T, strict=True):
-            channel.append([None if np.isnan(value) else value for value in column])
-    return tss, channels
+        packed.append(pack(ts[inside], values[inside]))
+    return packed
 
 
 def reference_windows(ts, values, random):
     """The windows that hold every reading once."""
     ends = np.arange(WINDOW_MS, ts[-1] + WINDOW_MS + 1, WINDOW_MS)
     random.shuffle(ends)
-    return as_flink_collects(ts, values, ends, random)
+    return as_flink_packs(ts, values, ends, random)
 
 
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
@@ -63,8 +65,8 @@ def test_a_machines_reference_is_that_of_its_first_readings(gaps):
     ts, values = recording(1, gaps)
     expected = commissioning.reference(ts[:READINGS], values[:READINGS], 30, 10)
     for seed in range(5):
-        tss, channels = reference_windows(ts, values, np.random.default_rng(seed))
-        found = scoring.machine_reference(tss, channels, READINGS, 30, 10)
+        packed = reference_windows(ts, values, np.random.default_rng(seed))
+        found = scoring.machine_reference(packed, AS_THEY_ARE, READINGS, 30, 10)
         np.testing.assert_array_equal(found, expected)
 
 
@@ -74,17 +76,17 @@ def test_a_batch_of_several_machines_scores_as_each_does_offline(detector, gaps)
     rows, expected = [], []
     for seed in range(4):
         ts, values = recording(seed, gaps)
-        ends, scores = evaluate.score_offline(detector, ts, values)
+        ends, scores = evaluate.score_offline(detector, AS_THEY_ARE, ts, values)
         normal = commissioning.reference(ts[:READINGS], values[:READINGS], 30, 10)
-        tss, channels = as_flink_collects(ts, values, ends, random)
+        packed = as_flink_packs(ts, values, ends, random)
         rows += [
-            (normal if end > ts[READINGS - 1] else None, *window)
-            for end, *window in zip(ends, tss, *channels, strict=True)
+            (normal if end > ts[READINGS - 1] else None, window)
+            for end, window in zip(ends, packed, strict=True)
         ]
         expected += scores.tolist()
     mixed = random.permutation(len(rows))
-    references, tss, *channels = zip(*(rows[row] for row in mixed), strict=True)
-    table = scoring.score_windows(detector, references, tss, channels, top=3)
+    references, packed = zip(*(rows[row] for row in mixed), strict=True)
+    table = scoring.score_windows(detector, AS_THEY_ARE, references, packed, top=3).columns
     assert np.isfinite(table["score"]).sum() > 100
     np.testing.assert_allclose(table["score"], np.array(expected)[mixed], rtol=1e-12)
 
@@ -96,21 +98,63 @@ def test_the_order_of_readings_does_not_matter_even_at_equal_times(detector, see
     values = random.normal([32, 70, 5], [0.5, 0.1, 1], (rows, 3))
     normal = commissioning.reference(*recording(0), 30, 10)
 
-    def table(order):
-        columns = [[values[order, channel]] for channel in range(3)]
-        return scoring.score_windows(detector, [normal], [ts[order]], columns, top=3)
+    def score(order):
+        packed = [pack(ts[order], values[order])]
+        return scoring.score_windows(detector, AS_THEY_ARE, [normal], packed, top=3)
 
-    expected, found = table(np.arange(rows)), table(random.permutation(rows))
-    for name, column in expected.items():
-        np.testing.assert_array_equal(found[name], column)
+    expected, found = score(np.arange(rows)), score(random.permutation(rows))
+    for name, column in expected.columns.items():
+        np.testing.assert_array_equal(found.columns[name], column)
+    assert expected.duplicates == found.duplicates == rows - len(set(ts.tolist()))
+
+
+def test_windows_are_cleaned_by_the_scales_of_their_own_machine(detector):
+    """A spike in a calm machine's heat is none in that of a restless one."""
+    rules = [Rules(), Rules(outliers=6, gap="interpolate", gap_max_s=5), Rules()]
+    ts, values = recording(0)
+    calm = scoring.clean_reference(ts[:READINGS], values[:READINGS], rules, 30, 10)
+    restless = commissioning.reference(ts[:READINGS], values[:READINGS] * [1, 30, 1], 30, 10)
+    window = values[:30].copy()
+    window[10, 1] += 3
+    packed = [pack(ts[:30], window)] * 3
+    found = scoring.score_windows(detector, rules, [calm, None, restless], packed, top=1)
+    counts = {kind: counts.tolist() for kind, counts in found.repaired.items()}
+    assert counts == {"stuck": [0, 0, 0], "outliers": [0, 1, 0], "filled": [0, 1, 0]}
+    raw = scoring.score_windows(detector, AS_THEY_ARE, [calm], packed[:1], top=1)
+    assert found.columns["score"][0] < detector.threshold < raw.columns["score"][0]
+
+
+def test_first_readings_are_cleaned_before_they_make_the_reference():
+    random = np.random.default_rng(5)
+    # Pressure is quantised: more than half of its readings are equal, and the others no outliers.
+    quantised = random.choice([1.0, 1.0, 1.0, 1.1], READINGS)
+    values = np.column_stack([random.normal(50, 0.1, READINGS), quantised, np.full(READINGS, 32.0)])
+    ts = np.arange(READINGS) * 1000
+    expected = commissioning.reference(ts, values, 30, 10)
+    spiked = values.copy()
+    spiked[[100, 250], 0] += 5
+    found = scoring.clean_reference(ts, spiked, [Rules(outliers=6)] * 3, 30, 10)
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-3)
+    np.testing.assert_array_equal(found.reshape(-1, 3)[:, 1:], expected.reshape(-1, 3)[:, 1:])
+
+
+def test_what_was_repaired_is_for_the_model_to_see():
+    rules = [Rules(stuck_after_s=5), Rules(), Rules()]
+    features = Features(["flow.stuck", "flow.count"], TYPE.channel_names, TYPE.name)
+    ts, values = recording(0)
+    normal = commissioning.reference(ts, values, 30, 10)
+    stuck = Windows.of_one(
+        np.arange(10) * 1000, np.where(np.arange(10)[:, None] > 3, 7.0, values[:10])
+    )
+    found, _ = scoring.cleaned_features(features, rules, stuck, normal[None])
+    assert found.tolist() == [[6, 4]]
 
 
 def one_window(detector, *references, shift=(0, 0, 0), top=3):
     """The same window once for each reference."""
     values = np.random.default_rng(3).normal([32, 70, 5], [0.5, 0.1, 1], (30, 3)) + shift
-    columns = [[column] * len(references) for column in values.T]
-    tss = [np.arange(30) * 1000] * len(references)
-    return scoring.score_windows(detector, references, tss, columns, top)
+    packed = [pack(np.arange(30) * 1000, values)] * len(references)
+    return scoring.score_windows(detector, AS_THEY_ARE, references, packed, top).columns
 
 
 def test_a_window_without_a_reference_is_not_scored_and_does_not_disturb_the_others(detector):
@@ -140,8 +184,8 @@ def test_equal_shares_keep_the_order_of_the_channels(detector):
     normal = commissioning.reference(
         np.arange(400) * 1000, np.repeat(random.normal(5, 1, (400, 1)), 3, axis=1), 30, 10
     )
-    column = [random.normal(9, 1, 30)]
-    table = scoring.score_windows(detector, [normal], [np.arange(30) * 1000], [column] * 3, 3)
+    packed = [pack(np.arange(30) * 1000, np.repeat(random.normal(9, 1, (30, 1)), 3, axis=1))]
+    table = scoring.score_windows(detector, AS_THEY_ARE, [normal], packed, 3).columns
     assert table["share1"] == table["share2"] == table["share3"]
     assert [table[f"channel{rank}"][0] for rank in (1, 2, 3)] == ["flow", "heat", "noise"]
 

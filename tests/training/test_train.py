@@ -1,9 +1,11 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flink_jobs.cleaning import Rules
 from flink_jobs.evaluate import Counts, count, row_verdicts, score_offline, t2q_verdicts
 from flink_jobs.model import Detector
 from flink_jobs.plant import Channel, MachineType
@@ -29,6 +31,8 @@ TYPE = MachineType(
     slide_s=10,
 )
 
+AS_THEY_ARE = [Rules()] * 2
+
 
 def recording(seed, rows=1200, wander=0.0):
     """A steady flow, and a heat that wanders by `wander` a reading beside its noise."""
@@ -43,7 +47,7 @@ def fleet_of(machines, **kwargs):
 
 
 def alert_share(detector, one):
-    _, scores = score_offline(detector, one.ts, one.values)
+    _, scores = score_offline(detector, AS_THEY_ARE, one.ts, one.values)
     return (scores[np.isfinite(scores)] > detector.threshold).mean()
 
 
@@ -57,6 +61,17 @@ def test_the_fleet_teaches_which_channel_wanders():
     fleet = learn(fleet_of(6, wander=0.02), TYPE)
     assert fleet.mean_stray[1] > 3 * fleet.mean_stray[0]
     assert fleet.scale[0] == pytest.approx(0.5, rel=0.1)
+
+
+def test_what_the_plant_model_says_about_cleaning_holds_for_training():
+    machines = fleet_of(4)
+    for one in machines:
+        one.values[::70, 0] += 20
+    flow, heat = TYPE.channels
+    cleaned = replace(TYPE, channels=(replace(flow, outliers=5), heat))
+    calm = learn(fleet_of(4), TYPE).std_stray[0]
+    assert learn(machines, TYPE).std_stray[0] > 3 * calm
+    assert learn(machines, cleaned).std_stray[0] == pytest.approx(calm, rel=0.2)
 
 
 def test_one_machine_teaches_nothing_about_others():
@@ -77,7 +92,7 @@ def test_a_machine_never_seen_is_watched_without_retraining():
     values = healthy.values * [10, 1]  # another size of pump
     assert alert_share(detector, Recording("new", healthy.ts, values)) < 0.02
     values[800:, 0] -= 10
-    ends, scores = score_offline(detector, healthy.ts, values)
+    ends, scores = score_offline(detector, AS_THEY_ARE, healthy.ts, values)
     faulty = ends > healthy.ts[800] + 30_000
     assert (scores[faulty] > detector.threshold).all()
 
@@ -119,6 +134,12 @@ def test_only_the_first_readings_of_a_machine_with_faults_are_normal():
     assert len(recordings_of([series(truth.copy())], TYPE)[0].ts) == 1000
     truth[900] = True
     assert len(recordings_of([series(truth)], TYPE)[0].ts) == 400
+
+
+def test_a_recording_that_holds_readings_twice_is_the_same_recording():
+    once = series()
+    twice = replace(once, ts=np.repeat(once.ts, 2), values=np.repeat(once.values, 2, axis=0))
+    assert fingerprint(recordings_of([twice], TYPE)) == fingerprint(recordings_of([once], TYPE))
 
 
 def test_channels_are_found_by_name_and_other_machine_types_left_out():
@@ -177,7 +198,9 @@ def test_pumps_of_a_real_test_bench_are_judged_better_than_by_t2q():
         detector = Detector(train(recordings_of(known, pump), pump, seed=0))
         for one in judged:
             assert one.truth is not None
-            ends, scores = score_offline(detector, one.ts, one.values)
+            ends, scores = score_offline(
+                detector, [Rules()] * len(pump.channels), one.ts, one.values
+            )
             alerts = np.nan_to_num(scores, nan=0.0) > detector.threshold
             ours += count(row_verdicts(one.ts[first:], ends, alerts), one.truth[first:])
             baseline += count(t2q_verdicts(one.values, first)[first:], one.truth[first:])

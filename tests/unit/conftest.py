@@ -6,6 +6,8 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import settings
 
+from tests.jvm import Jvm
+
 # A test that waits for the machine is not a slow one.
 settings.register_profile("plantline", deadline=None)
 settings.load_profile("plantline")
@@ -17,3 +19,11 @@ def mock_kafka() -> Iterator[str]:
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     brokers = broker.list_topics(timeout=10).brokers.values()
     yield ",".join(f"{one.host}:{one.port}" for one in brokers)
+
+
+@pytest.fixture(scope="session")
+def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvm]:
+    """The Java half of the jobs, compiled once."""
+    jvm = Jvm(tmp_path_factory.mktemp("classes"))
+    yield jvm
+    jvm.close()

@@ -11,7 +11,10 @@ CONFIG = {
     "job_name": "plantline-anomaly-pump",
     "machine_type": "pump",
     "telemetry_topic": "telemetry.pump",
-    "channels": [{"name": "pressure"}, {"name": "temperature"}],
+    "channels": [
+        {"name": "pressure", "valid_min": -1, "valid_max": 16.5},
+        {"name": "temperature", "valid_min": -40, "valid_max": 200},
+    ],
     "window_s": 60,
     "slide_s": 10,
     "commissioning_readings": 400,
@@ -25,7 +28,7 @@ CONFIG = {
 def test_tables_and_views_come_before_the_inserts():
     kinds = [text.split()[0] for text in anomaly_sql.statements(CONFIG, "m", "1")]
     assert kinds == sorted(kinds)
-    assert kinds.count("INSERT") == 2
+    assert kinds.count("INSERT") == 3
 
 
 def test_quotes_in_names_cannot_leave_their_literal():
@@ -35,9 +38,10 @@ def test_quotes_in_names_cannot_leave_their_literal():
 
 def test_every_channel_is_read_and_collected():
     text = "\n".join(anomaly_sql.statements(CONFIG, "m", "1"))
-    for channel in ("pressure", "temperature"):
+    for channel, valid in (("pressure", "-1 16.5"), ("temperature", "-40 200")):
         assert f"`{channel}` DOUBLE" in text
-        assert f"ARRAY_AGG(`{channel}`)" in text
+        assert f"'value.plantline-reading.valid.{channel}' = '{valid}'" in text
+    assert "pack(ts, `pressure`, `temperature`)" in text
 
 
 def test_a_setting_that_is_missing_is_named():
@@ -57,7 +61,7 @@ def test_intervals_longer_than_a_minute(seconds, literal):
 
 
 def test_as_many_top_channels_as_there_are():
-    one = CONFIG | {"channels": [{"name": "pressure"}]}
+    one = CONFIG | {"channels": CONFIG["channels"][:1]}
     assert anomaly_sql.score_columns(one)[-2:] == ["channel1", "share1"]
     assert len(anomaly_sql.score_columns(CONFIG)) == 4 + 2 * 2
 

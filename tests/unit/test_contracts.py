@@ -56,6 +56,25 @@ def test_what_breaks_the_contract_is_refused_with_a_fixed_reason(raw, reason):
     assert caught.value.detail
 
 
+def test_what_a_sensor_cannot_show_is_refused():
+    valid = {"pressure": (-1, 16.0)}
+    for edge in (-1, 16, 16.0, None):
+        raw = contracts.encode_reading(Reading("p1", 1, {"pressure": edge, "current": 99.0}))
+        assert parse_reading(raw, CHANNELS, valid).values["pressure"] == edge
+    for beyond in (-1.0000001, 16.1, 1e308):
+        raw = contracts.encode_reading(Reading("p1", 1, {"pressure": beyond}))
+        with pytest.raises(ContractError, match="out_of_range"):
+            parse_reading(raw, CHANNELS, valid)
+
+
+def test_the_first_reason_in_their_order_is_given():
+    valid = {"pressure": (-1, 16)}
+    with pytest.raises(ContractError, match="bad_value"):
+        parse_reading(b'{"machine_id":"p1","ts":1,"pressure":99,"current":""}', CHANNELS, valid)
+    with pytest.raises(ContractError, match="bad_ts"):
+        parse_reading(b'{"machine_id":"p1","ts":-1,"pressure":99,"current":""}', CHANNELS, valid)
+
+
 def test_a_prediction_has_exactly_the_fields_of_the_contract():
     raw = contracts.encode_prediction(PREDICTION)
     assert contracts.parse_prediction(raw) == PREDICTION

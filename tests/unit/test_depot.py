@@ -766,6 +766,80 @@ def test_debian_packages_become_a_repository_that_apt_can_read(repository, tmp_p
     assert "Inst plain (1.0-1" in planned.stdout
 
 
+@pytest.fixture
+def java(repository, server, tmp_path):
+    """A repository with Java sources, made with the jar of another artifact; asked of javac."""
+    (tmp_path / "Known.java").write_text(
+        'package them; public class Known { public static String word() { return "known"; } }'
+    )
+    subprocess.run(["javac", "-d", tmp_path / "them", tmp_path / "Known.java"], check=True)
+    (tmp_path / "tree/them-1/lib").mkdir(parents=True)
+    sources.write_jar(tmp_path / "them", tmp_path / "tree/them-1/lib/them.jar")
+    pack(tmp_path / "tree", tmp_path / "them.tar")
+    content = (tmp_path / "them.tar").read_bytes()
+    server.pages["/them.tar"] = Page(content)
+
+    (repository.root / "java/META-INF/services").mkdir(parents=True)
+    (repository.root / "java/META-INF/services/x.Y").write_text("us.Main\n")
+    write_main(repository, "them.Known.word()")
+
+    def declare(version="1.0"):
+        ours = {"kind": "javac", "files": "java", "release": "17", "classpath": ["them"]}
+        # What is made comes first in the declaration, and last in a fill.
+        repository.declare(ours=[ours], them=(version, [url(server.url("/them.tar"), content)]))
+
+    declare()
+    repository.declare_java = declare
+    return repository
+
+
+def write_main(repository, expression):
+    (repository.root / "java/us").mkdir(exist_ok=True)
+    (repository.root / "java/us/Main.java").write_text(
+        "package us;\nclass Main {\n  public static void main(String[] args) {\n"
+        f"    System.out.println({expression});\n  }}\n}}\n"
+    )
+
+
+def test_our_sources_become_a_jar_that_runs_with_those_it_is_made_with(java, tmp_path):
+    assert java.fill().filled == ["them", "ours"]
+    with tarfile.open(java.file("ours")) as tar:
+        assert tar.getnames() == ["ours-1.0.jar"]
+        tar.extractall(tmp_path, filter="data")
+    with zipfile.ZipFile(tmp_path / "ours-1.0.jar") as jar:
+        assert jar.namelist() == ["META-INF/services/x.Y", "us/Main.class"]
+    path = f"{tmp_path}/ours-1.0.jar:{tmp_path}/them"
+    ran = subprocess.run(
+        ["java", "-cp", path, "us.Main"], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "known\n"
+    assert len(java.entry("ours")["contents"]) == 2
+
+    before = java.entry("ours")["sha512"]
+    assert java.fill().filled == []
+    assert java.fill("ours", refresh=True).filled == ["ours"]
+    assert java.entry("ours")["sha512"] == before, "the same sources make the same file"
+
+
+def test_it_is_made_again_when_its_sources_or_what_it_is_made_with_change(java):
+    java.fill()
+    write_main(java, '"changed"')
+    assert java.fill().filled == ["ours"]
+    java.declare_java(version="1.1")
+    assert java.fill().filled == ["them", "ours"]
+
+
+def test_a_source_that_does_not_compile_is_quoted(java):
+    write_main(java, "them.Unknown.word()")
+    story = java.fill().failed["ours"]
+    assert "javac failed (1): " in story
+    assert "java/us/Main.java:4: error: " in story
+
+
+def test_what_is_made_with_something_that_is_missing_says_so(java):
+    assert "made with them, which is not in the depot" in java.fill("ours").failed["ours"]
+
+
 # ── Kafka's launchers ────────────────────────────────────────────────────────────────────────────
 
 
@@ -878,6 +952,11 @@ HEAD = "artifacts:\n  a:\n    version: '1'\n    licence: none\n    sources:\n"
             "transitive: expected true or false",
         ),
         (HEAD + "      - kind: apt\n        kind: apt", 7, "'kind' is there twice"),
+        (
+            HEAD + "      - {kind: javac, files: x, release: '17', classpath: [b]}",
+            3,
+            "a: needs 'b', which is not here",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_its_line(tmp_path, capsys, text, line, told):

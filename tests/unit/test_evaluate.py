@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from flink_jobs.evaluate import Counts, count, cut, f_quantile, row_verdicts, t2q_verdicts
+from flink_jobs.evaluate import Counts, count, f_quantile, row_verdicts, t2q_verdicts
 
 
 def test_rates_of_counts():
@@ -27,23 +27,6 @@ def test_a_row_takes_the_verdict_of_the_newest_window_that_has_ended():
     ts = np.array([9, 10, 19, 20, 500])
     assert row_verdicts(ts, ends, alerts).tolist() == [False, True, True, False, False]
     assert not row_verdicts(ts, ends[:0], alerts[:0]).any()
-
-
-def test_windows_end_at_multiples_of_the_slide_and_exclude_their_end():
-    ts = np.arange(5_000, 65_000, 1000, dtype=np.int64)
-    values = ts[:, None] / 1000
-    ends, features = cut(ts, values, window_s=30, slide_s=10, partial=True)
-    assert ends.tolist() == list(range(10_000, 100_000, 10_000))
-    by_end = dict(zip(ends.tolist(), features.tolist(), strict=True))
-    assert by_end[40_000][0] == pytest.approx(np.arange(10, 40).mean())
-    assert by_end[10_000][2] == 5
-    assert cut(ts, values, 30, 10)[0].tolist() == [40_000, 50_000, 60_000]
-
-
-def test_windows_without_readings_do_not_exist():
-    ts = np.array([0, 1_000_000], dtype=np.int64)
-    ends, _ = cut(ts, np.zeros((2, 1)), 30, 10, partial=True)
-    assert ends.tolist() == [10_000, 20_000, 30_000, 1_010_000, 1_020_000, 1_030_000]
 
 
 @pytest.mark.parametrize(

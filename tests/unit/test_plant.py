@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flink_jobs import contracts, plant
+from flink_jobs.cleaning import Rules
 from flink_jobs.jobs import anomaly_sql
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,7 @@ plant:
             critical: {low: 100, high: 2900, hysteresis: 20}
             warning: {high: 2800}
           stuck_after_s: 600
+          outliers: 5
         temperature: {unit: °C, valid: [-40, 200], gap: hold, gap_max_s: 30, max_rate_per_s: 0.5}
   machines: []
   topics:
@@ -106,7 +108,7 @@ def test_what_is_given_is_what_the_model_holds(tmp_path):
         plant.Limit("warning", high=2800),
         plant.Limit("critical", low=100, high=2900, hysteresis=20),
     )
-    assert (speed.gap, speed.stuck_after_s) == ("missing", 600)
+    assert (speed.gap, speed.stuck_after_s, speed.outliers) == ("missing", 600, 5)
     assert (temperature.gap, temperature.gap_max_s, temperature.max_rate_per_s) == ("hold", 30, 0.5)
 
 
@@ -251,6 +253,11 @@ def test_a_whole_number_written_as_a_float_is_an_integer(tmp_path):
             "[-1, 16]",
             "[-1, 16], stuck_after_s: 1 min",
             ".channels.pressure.stuck_after_s: '1 min' is not a number; give seconds",
+        ),
+        (
+            "[-1, 16]",
+            "[-1, 16], outliers: 2",
+            ".channels.pressure.outliers: 2 is out of range; give a number, 3 or more, e.g. 5",
         ),
         ("[-1, 16]", "[-1, 16], limits: {}", ".pressure.limits: has 0 entries; give warning, crit"),
         (
@@ -399,7 +406,12 @@ def test_what_a_job_does_not_act_on_does_not_change_it(tmp_path):
         "unknown_machines": "accept",
         "machine_type": "pump",
         "telemetry_topic": "telemetry.pump",
-        "channels": [{"name": "pressure", "unit": "bar", "valid_min": -1.0, "valid_max": 16.0}],
+        "channels": [
+            {
+                **{"name": "pressure", "unit": "bar", "valid_min": -1.0, "valid_max": 16.0},
+                **{"stuck_after_s": None, "outliers": None, "gap": "missing", "gap_max_s": None},
+            }
+        ],
         "window_s": 60,
         "slide_s": 10,
         "commissioning_readings": 400,
@@ -412,11 +424,17 @@ def test_what_a_job_does_not_act_on_does_not_change_it(tmp_path):
     assert config(MINIMAL + "    - {machine_id: pump-2, machine_type: pump}\n") == before
     more = MINIMAL.replace(
         "valid: [-1, 16]",
-        "valid: [-1, 16], gap: hold, gap_max_s: 9, max_rate_per_s: 2, stuck_after_s: 60,"
-        " limits: {warning: {high: 9}}",
+        "valid: [-1, 16], max_rate_per_s: 2, limits: {warning: {high: 9}}",
     ).replace("slide_s: 10", "slide_s: 10\n      models: [anomaly]\n      silent_after_s: 60")
     more += "  heartbeat: false\n  topics: {telemetry: {retention_days: 1}}\n"
     assert config(more) == before
+
+
+def test_a_job_is_told_how_each_channel_is_cleaned(tmp_path):
+    keys = "gap: hold, gap_max_s: 9, stuck_after_s: 60, outliers: 5"
+    text = MINIMAL.replace("valid: [-1, 16]", f"valid: [-1, 16], {keys}")
+    [channel] = plant.job_config(plant.load_plant(write(tmp_path, text)), "pump")["channels"]
+    assert Rules.of(channel) == Rules(stuck_after_s=60, outliers=5, gap="hold", gap_max_s=9)
 
 
 def test_no_channel_can_be_called_like_a_column_of_the_job(tmp_path):

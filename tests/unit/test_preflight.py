@@ -26,6 +26,7 @@ DEPOT = {
     "jmx-agent": "1.0.1",
     "flink": "1.20.5",
     "flink-connectors": "3.4.0-1.20",
+    "flink-plantline": "0.1.0",
     "job-runtime": "1.20.5",
     "debian-bookworm": "12",
 }

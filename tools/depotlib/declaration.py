@@ -90,8 +90,13 @@ class _Reader:
     def document(self, node: yaml.Node) -> dict[str, Artifact]:
         top = self.mapping(node, "the file")
         self.keys(node, top, "the file", required={"artifacts"})
-        artifacts = self.mapping(top["artifacts"], "artifacts")
-        return {name: self.artifact(name, child) for name, child in artifacts.items()}
+        given = self.mapping(top["artifacts"], "artifacts")
+        artifacts = {name: self.artifact(name, child) for name, child in given.items()}
+        for name, artifact in artifacts.items():
+            for needed in {need for source in artifact.sources for need in source.needs}:
+                if needed not in artifacts:
+                    raise self.wrong(given[name], f"{name}: needs '{needed}', which is not here")
+        return artifacts
 
     def artifact(self, name: str, node: yaml.Node) -> Artifact:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):

@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import sys
+import tarfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -63,6 +65,7 @@ class Job:
     runner: Runner
     reporter: Reporter
     maven: threading.Lock  # Maven's local repository takes one process at a time
+    depot: Callable[[str], Path]  # file of another artifact, which a source `needs`
     timeout_s: float  # of HTTP: connecting, and silence on a connection
 
     @property
@@ -101,6 +104,11 @@ class Source:
     def label(self) -> str:
         """Name for people, and in the manifest."""
         return self.kind
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Other artifacts that it is made with."""
+        return ()
 
     def inputs(self, root: Path) -> list[str]:
         """Digests of the repository's files that the source reads besides its declaration."""
@@ -173,10 +181,7 @@ class MavenSource(Source):
     )
 
     def inputs(self, root: Path) -> list[str]:
-        if not self.files:
-            return []
-        files = sorted(path for path in (root / self.files).rglob("*") if path.is_file())
-        return [f"{path.relative_to(root)} {sha512_of(path)}" for path in files]
+        return digests(root, self.files) if self.files else []
 
     def fetch(self, job: Job) -> Fetched:
         jars = self.resolve(job)
@@ -405,10 +410,93 @@ class MmdebstrapSource(Source):
         return Fetched(path=path, file=path.name, sha512=sha512_of(path))
 
 
+@dataclass(frozen=True, kw_only=True)
+class JavacSource(Source):
+    """A jar of this repository's own Java sources, compiled against the jars of other artifacts.
+
+    It has no pinned sha512: another JDK may compile the same sources into other bytes. The manifest
+    keeps the digests of the sources.
+    """
+
+    kind: ClassVar[str] = "javac"
+    files: str  # folder of this repository: sources, and META-INF as it is to be in the jar
+    release: str  # of Java, the oldest that is to run it
+    classpath: tuple[str, ...]  # artifacts; the sources are compiled against the jars in their lib/
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.classpath
+
+    def inputs(self, root: Path) -> list[str]:
+        return digests(root, self.files)
+
+    def fetch(self, job: Job) -> Fetched:
+        jars = job.folder("jars")
+        for name in self.classpath:
+            job.step(f"unpacking {name}")
+            unpack_jars(job.depot(name), jars)
+        folder = job.root / self.files
+        classes = job.folder("classes")
+        argv = [
+            *("javac", "--release", self.release, "--class-path", f"{jars}/*", "-d", str(classes)),
+            "-proc:none",  # log4j's jar brings an annotation processor, which is none of ours
+            *sorted(str(path) for path in folder.rglob("*.java")),
+        ]
+        job.step("javac")
+        job.runner.run(argv, needs="default-jdk-headless", log=job.log)
+        if (folder / "META-INF").exists():
+            shutil.copytree(folder / "META-INF", classes / "META-INF")
+        tree = job.folder("tree")
+        write_jar(classes, tree / f"{job.name}-{job.version}.jar")
+        return job.packed(tree, self.inputs(job.root))
+
+
 KINDS: dict[str, type[Source]] = {
     cls.kind: cls
-    for cls in (UrlSource, MavenSource, PypiSource, WheelhouseSource, AptSource, MmdebstrapSource)
+    for cls in (
+        UrlSource,
+        MavenSource,
+        PypiSource,
+        WheelhouseSource,
+        AptSource,
+        MmdebstrapSource,
+        JavacSource,
+    )
 }
+
+
+# ── Files ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def digests(root: Path, folder: str) -> list[str]:
+    """`<path> <sha512>` of all files in a folder of the repository."""
+    files = sorted(path for path in (root / folder).rglob("*") if path.is_file())
+    return [f"{path.relative_to(root)} {sha512_of(path)}" for path in files]
+
+
+def unpack_jars(archive: Path, target: Path) -> None:
+    """Copy the jars in an archive's lib folder into `target`.
+
+    Raises SourceError if there are none.
+    """
+    found = 0
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = Path(member.name)
+            content = tar.extractfile(member) if path.match("lib/*.jar") else None
+            if content:
+                found += 1
+                with content, (target / path.name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    if not found:
+        raise SourceError(f"there are no jars in lib/ of {archive.name}")
+
+
+def write_jar(classes: Path, jar: Path) -> None:
+    """Zip a folder's content like `pack`: sorted, with a fixed time, not compressed."""
+    with zipfile.ZipFile(jar, "w") as archive:
+        for path in sorted(path for path in classes.rglob("*") if path.is_file()):
+            archive.writestr(zipfile.ZipInfo(str(path.relative_to(classes))), path.read_bytes())
 
 
 # ── pip ──────────────────────────────────────────────────────────────────────────────────────────

@@ -108,6 +108,8 @@ class Depot:
             "inputs": source.inputs(self.root),
             "locked": self.lock.of(artifact.name) if isinstance(source, MavenSource) else {},
         }
+        if source.needs:
+            declared["needs"] = {name: self.artifacts[name].version for name in source.needs}
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
     def present(self, artifact: Artifact) -> bool:
@@ -134,6 +136,12 @@ class Depot:
             with contextlib.suppress(OSError), self._mutex:  # it may be on a read-only medium
                 self._write_manifest()
         return True
+
+    def file(self, name: str) -> Path:
+        """An artifact's file. Raises SourceError if it is not there."""
+        if not self.present(self.artifacts[name]):
+            raise SourceError(f"it is made with {name}, which is not in the depot")
+        return self.folder / str(self.entries[name]["file"])
 
     def verify(self) -> dict[str, str]:
         """{artifact: what is wrong with its file, or ''} of all in the manifest, by hash."""
@@ -183,21 +191,23 @@ class Depot:
                 missing = [artifact for artifact in missing if not self.present(artifact)]
             self._prune()
             pool = concurrent.futures.ThreadPoolExecutor(JOBS)
-            futures = {
-                pool.submit(self._bring, artifact, reporter, runner): artifact.name
-                for artifact in missing
-            }
+            futures: dict[concurrent.futures.Future[None], str] = {}
             try:
-                for future in concurrent.futures.as_completed(futures):
-                    name = futures[future]
-                    try:
-                        future.result()
-                        outcome.filled.append(name)
-                    except LeftOutError:
-                        outcome.left_out.append(name)
-                    except DepotError as error:
-                        outcome.failed[name] = str(error)
-                    reporter.finished(name)
+                for turn in in_turn(missing):
+                    futures = {
+                        pool.submit(self._bring, artifact, reporter, runner): artifact.name
+                        for artifact in turn
+                    }
+                    for future in concurrent.futures.as_completed(futures):
+                        name = futures[future]
+                        try:
+                            future.result()
+                            outcome.filled.append(name)
+                        except LeftOutError:
+                            outcome.left_out.append(name)
+                        except DepotError as error:
+                            outcome.failed[name] = str(error)
+                        reporter.finished(name)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 runner.stop()
@@ -257,6 +267,7 @@ class Depot:
                 runner=runner,
                 reporter=reporter,
                 maven=self._maven,
+                depot=self.file,
                 timeout_s=sources.OPTIONAL_TIMEOUT_S if artifact.optional else sources.TIMEOUT_S,
             )
         finally:
@@ -374,6 +385,14 @@ class Depot:
             except BaseException:
                 runner.stop()
                 raise
+
+
+def in_turn(artifacts: Iterable[Artifact]) -> list[list[Artifact]]:
+    """Those that are made with others after all of these."""
+    turns: list[list[Artifact]] = [[], []]
+    for artifact in artifacts:
+        turns[any(source.needs for source in artifact.sources)].append(artifact)
+    return turns
 
 
 def left_out(artifact: Artifact, reason: str) -> str:

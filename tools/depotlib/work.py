@@ -28,7 +28,9 @@ from rich.progress import (
 )
 
 # Lines of clients that say what went wrong; to pip, a dead network is only worth a warning.
-TELLING = re.compile(r"(\[ERROR\]|ERROR:|E:|error:) *\S|.*connection broken by")
+TELLING = re.compile(
+    r"(\[ERROR\]|ERROR:|E:|error:) *\S|.*connection broken by|.*\.java:\d+: error:"
+)
 EPOCH = 315532800  # 1980-01-01, the oldest time that zip files can carry
 
 

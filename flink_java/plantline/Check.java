@@ -1,0 +1,108 @@
+package plantline;
+
+import java.io.Serializable;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Between which bounds a channel, or how fast it changes, is well.
+ *
+ * <p>As text, one part for each channel, in the order in which their values are given:
+ *
+ * <pre>pressure: warning 0.5 10 0.2, critical - 12 0.2; temperature: rate - 0.5 0</pre>
+ *
+ * Each check has its kind, low, high ("-" where there is none) and hysteresis. Kind `rate` is of
+ * the change per second, any other one of the value itself.
+ */
+final class Check implements Serializable {
+
+    private static final long serialVersionUID = 1;
+
+    // A zone takes two bits; 0, as memory is at first, when there is none yet.
+    static final int UNKNOWN = 0;
+    static final int BELOW = 1;
+    static final int INSIDE = 2;
+    static final int ABOVE = 3;
+
+    final int place; // of the channel among the values
+    final String channel;
+    final String kind;
+    private final double low;
+    private final double high;
+    private final double hysteresis;
+
+    private Check(
+            int place, String channel, String kind, double low, double high, double hysteresis) {
+        this.place = place;
+        this.channel = channel;
+        this.kind = kind;
+        this.low = low;
+        this.high = high;
+        this.hysteresis = hysteresis;
+    }
+
+    /**
+     * @param channels as many parts the text must have
+     * @throws IllegalArgumentException if it is not as above
+     */
+    static List<Check> parse(String text, int channels) {
+        List<Check> checks = new ArrayList<>();
+        String[] parts = text.split(";");
+        if (parts.length != channels) {
+            throw new IllegalArgumentException(
+                    "checks for " + parts.length + " channels, values of " + channels);
+        }
+        for (int place = 0; place < channels; place++) {
+            int colon = parts[place].indexOf(':');
+            if (colon < 0) {
+                throw new IllegalArgumentException("there is no ':' in " + parts[place]);
+            }
+            String channel = parts[place].substring(0, colon).trim();
+            for (String check : parts[place].substring(colon + 1).split(",")) {
+                checks.add(parse(place, channel, check.trim().split(" +")));
+            }
+        }
+        return checks;
+    }
+
+    private static Check parse(int place, String channel, String[] words) {
+        if (words.length != 4) {
+            throw new IllegalArgumentException(
+                    channel + ": a check has its kind, low, high and hysteresis");
+        }
+        double low = bound(words[1], Double.NEGATIVE_INFINITY);
+        double high = bound(words[2], Double.POSITIVE_INFINITY);
+        return new Check(place, channel, words[0], low, high, Double.parseDouble(words[3]));
+    }
+
+    private static double bound(String word, double none) {
+        return word.equals("-") ? none : Double.parseDouble(word);
+    }
+
+    boolean isOfRate() {
+        return kind.equals("rate");
+    }
+
+    /**
+     * The zone of a value whose last one is `before`: that one while the value has not come back
+     * inside by the hysteresis.
+     */
+    int zone(int before, double value) {
+        if (value < low) {
+            return BELOW;
+        }
+        if (value > high) {
+            return ABOVE;
+        }
+        boolean isBack =
+                (before == ABOVE || value >= low + hysteresis)
+                        && (before == BELOW || value <= high - hysteresis);
+        return before == INSIDE || isBack ? INSIDE : before;
+    }
+
+    /** The bound that the way from one zone to another crosses, NaN if that is not known. */
+    double threshold(int before, int zone) {
+        int outside = zone == INSIDE ? before : zone;
+        return outside == BELOW ? low : outside == ABOVE ? high : Double.NaN;
+    }
+}

@@ -1,0 +1,81 @@
+package plantline;
+
+import org.apache.flink.api.common.serialization.DeserializationSchema;
+import org.apache.flink.configuration.ConfigOption;
+import org.apache.flink.configuration.ConfigOptions;
+import org.apache.flink.configuration.ReadableConfig;
+import org.apache.flink.table.connector.ChangelogMode;
+import org.apache.flink.table.connector.format.DecodingFormat;
+import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.factories.DeserializationFormatFactory;
+import org.apache.flink.table.factories.DynamicTableFactory;
+import org.apache.flink.table.factories.FactoryUtil;
+import org.apache.flink.table.types.DataType;
+
+import java.util.Map;
+import java.util.Set;
+
+/**
+ * The format 'plantline-reading' of SQL tables: see {@link ReadingSchema} for their columns.
+ *
+ * <p>It offers no projection on purpose: every reader of a table then wants the same columns of it,
+ * and the planner lets them share one scan, so that each record is decoded once.
+ */
+public final class ReadingFormatFactory implements DeserializationFormatFactory {
+
+    private static final ConfigOption<Long> MAX_TS =
+            ConfigOptions.key("max-ts")
+                    .longType()
+                    .noDefaultValue()
+                    .withDescription("The last valid time, in epoch milliseconds.");
+
+    private static final ConfigOption<Integer> MAX_ID_LENGTH =
+            ConfigOptions.key("max-id-length")
+                    .intType()
+                    .noDefaultValue()
+                    .withDescription("How many characters a machine_id may have.");
+
+    private static final ConfigOption<Map<String, String>> VALID =
+            ConfigOptions.key("valid")
+                    .mapType()
+                    .noDefaultValue()
+                    .withDescription("'valid.<channel>' = '<lowest> <highest>' of its sensor.");
+
+    @Override
+    public String factoryIdentifier() {
+        return "plantline-reading";
+    }
+
+    @Override
+    public Set<ConfigOption<?>> requiredOptions() {
+        return Set.of(MAX_TS, MAX_ID_LENGTH, VALID);
+    }
+
+    @Override
+    public Set<ConfigOption<?>> optionalOptions() {
+        return Set.of();
+    }
+
+    @Override
+    public DecodingFormat<DeserializationSchema<RowData>> createDecodingFormat(
+            DynamicTableFactory.Context context, ReadableConfig options) {
+        FactoryUtil.validateFactoryOptions(this, options);
+        Map<String, String> valid = options.get(VALID);
+        long maxTs = options.get(MAX_TS);
+        int maxIdLength = options.get(MAX_ID_LENGTH);
+        return new DecodingFormat<>() {
+            @Override
+            public DeserializationSchema<RowData> createRuntimeDecoder(
+                    DynamicTableSource.Context source, DataType columns) {
+                return new ReadingSchema(
+                        columns, source.createTypeInformation(columns), valid, maxTs, maxIdLength);
+            }
+
+            @Override
+            public ChangelogMode getChangelogMode() {
+                return ChangelogMode.insertOnly();
+            }
+        };
+    }
+}

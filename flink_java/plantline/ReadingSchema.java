@@ -1,0 +1,187 @@
+package plantline;
+
+import org.apache.flink.api.common.serialization.DeserializationSchema;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.types.DataType;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Every record becomes one row, good or bad; SQL decides where it goes.
+ *
+ * <ul>
+ *   <li>machine_id STRING, ts BIGINT, and a DOUBLE column for each channel: what a good record
+ *       holds, NULL in a bad one; a channel that is null or absent is NULL, too
+ *   <li>raw BYTES: the value as it came, NULL for a tombstone
+ *   <li>reason STRING: NULL for a good record, else why it is refused ({@link Decoder#REASONS})
+ *   <li>detail STRING: the same for people
+ * </ul>
+ *
+ * <p>Columns come in any order, and none is a must. Counts, below the operator's group
+ * `deserializer`: readings_good, readings_refused with label `reason`, and unknown_fields of
+ * good ones.
+ */
+final class ReadingSchema implements DeserializationSchema<RowData> {
+
+    private static final long serialVersionUID = 1;
+
+    private final String[] columns; // null where a channel is
+    private final String[] channels; // in the order of their columns
+    private final double[] low;
+    private final double[] high;
+    private final long maxTs;
+    private final int maxIdLength;
+    private final TypeInformation<RowData> produced;
+
+    private transient Decoder decoder;
+    private transient Map<String, StringData> reasons;
+    private transient Counter good;
+    private transient Map<String, Counter> refused;
+    private transient Counter unknownFields;
+
+    /**
+     * @param row the columns that are wanted
+     * @param valid the lowest and the highest value of each channel, with a space between them
+     * @throws ValidationException if a column is not one of the above, or a channel without its
+     *     valid range
+     */
+    ReadingSchema(
+            DataType row,
+            TypeInformation<RowData> produced,
+            Map<String, String> valid,
+            long maxTs,
+            int maxIdLength) {
+        this.produced = produced;
+        this.maxTs = maxTs;
+        this.maxIdLength = maxIdLength;
+        List<String> names = DataType.getFieldNames(row);
+        List<DataType> types = DataType.getFieldDataTypes(row);
+        columns = new String[names.size()];
+        List<String> found = new ArrayList<>();
+        for (int i = 0; i < columns.length; i++) {
+            String name = names.get(i);
+            DataType type = types.get(i).nullable();
+            if (type.equals(DataTypes.DOUBLE())) {
+                found.add(name);
+            } else if (type.equals(typeOf(name))) {
+                columns[i] = name;
+            } else {
+                throw new ValidationException(
+                        "Column " + name + " " + type + ": a channel is a DOUBLE, the others are"
+                                + " machine_id, reason, detail STRING, ts BIGINT, raw BYTES.");
+            }
+        }
+        if (!valid.keySet().containsAll(found)) {
+            throw new ValidationException(
+                    "The channels are " + found + ", valid ranges are given for " + valid.keySet());
+        }
+        channels = found.toArray(String[]::new);
+        low = new double[channels.length];
+        high = new double[channels.length];
+        for (int i = 0; i < channels.length; i++) {
+            String[] range = valid.get(channels[i]).split(" ");
+            low[i] = Double.parseDouble(range[0]);
+            high[i] = Double.parseDouble(range[1]);
+        }
+    }
+
+    private static DataType typeOf(String column) {
+        switch (column) {
+            case "machine_id":
+            case "reason":
+            case "detail":
+                return DataTypes.STRING();
+            case "ts":
+                return DataTypes.BIGINT();
+            case "raw":
+                return DataTypes.BYTES();
+            default:
+                return null;
+        }
+    }
+
+    @Override
+    public void open(InitializationContext context) {
+        decoder = new Decoder(channels, low, high, maxTs, maxIdLength);
+        MetricGroup group = context.getMetricGroup();
+        good = group.counter("readings_good");
+        unknownFields = group.counter("unknown_fields");
+        refused = new HashMap<>();
+        reasons = new HashMap<>();
+        for (String reason : Decoder.REASONS) {
+            refused.put(reason, group.addGroup("reason", reason).counter("readings_refused"));
+            reasons.put(reason, StringData.fromString(reason));
+        }
+    }
+
+    @Override
+    public RowData deserialize(byte[] record) {
+        String reason = decoder.decode(record);
+        if (reason != null) {
+            refused.get(reason).inc();
+            return refusal(record, reason);
+        }
+        good.inc();
+        unknownFields.inc(decoder.unknownFields());
+        return reading(record);
+    }
+
+    private RowData reading(byte[] record) {
+        GenericRowData row = new GenericRowData(columns.length);
+        int channel = 0;
+        for (int i = 0; i < columns.length; i++) {
+            if (columns[i] == null) {
+                row.setField(i, decoder.has(channel) ? decoder.value(channel) : null);
+                channel++;
+                continue;
+            }
+            switch (columns[i]) {
+                case "machine_id":
+                    row.setField(i, StringData.fromBytes(decoder.machineId()));
+                    break;
+                case "ts":
+                    row.setField(i, decoder.ts());
+                    break;
+                case "raw":
+                    row.setField(i, record);
+                    break;
+                default: // reason and detail: it has none
+            }
+        }
+        return row;
+    }
+
+    private RowData refusal(byte[] record, String reason) {
+        GenericRowData row = new GenericRowData(columns.length);
+        for (int i = 0; i < columns.length; i++) {
+            if ("raw".equals(columns[i])) {
+                row.setField(i, record);
+            } else if ("reason".equals(columns[i])) {
+                row.setField(i, reasons.get(reason));
+            } else if ("detail".equals(columns[i])) {
+                row.setField(i, StringData.fromString(decoder.detail()));
+            }
+        }
+        return row;
+    }
+
+    @Override
+    public boolean isEndOfStream(RowData row) {
+        return false;
+    }
+
+    @Override
+    public TypeInformation<RowData> getProducedType() {
+        return produced;
+    }
+}

@@ -1,0 +1,155 @@
+package plantline;
+
+import java.io.BufferedInputStream;
+import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Lets pytest ask the Java side: questions on standard input, each led by its kind; each answer on
+ * standard output, led by its length. Numbers are in network order. tests/jvm.py is the other end.
+ */
+public final class Harness {
+
+    private static final int NO_VALUE = -1; // the length of a record that is null
+
+    public static void main(String[] arguments) throws IOException {
+        DataInputStream in = new DataInputStream(new BufferedInputStream(System.in));
+        DataOutputStream out = new DataOutputStream(System.out);
+        for (int kind = in.read(); kind >= 0; kind = in.read()) {
+            ByteArrayOutputStream answer = new ByteArrayOutputStream();
+            switch (kind) {
+                case 'd':
+                    decode(in, new DataOutputStream(answer));
+                    break;
+                case 'p':
+                    pack(in, new DataOutputStream(answer));
+                    break;
+                default:
+                    judge(in, new DataOutputStream(answer));
+            }
+            out.writeInt(answer.size());
+            answer.writeTo(out);
+            out.flush();
+        }
+    }
+
+    /**
+     * max_ts, max_id_length, channels, (name, low, high) of each; records, (length, bytes) of each.
+     * Answers for each record its reason, then its detail, or what it holds.
+     */
+    private static void decode(DataInputStream in, DataOutputStream out) throws IOException {
+        long maxTs = in.readLong();
+        int maxIdLength = in.readInt();
+        String[] channels = new String[in.readInt()];
+        double[] low = new double[channels.length];
+        double[] high = new double[channels.length];
+        for (int i = 0; i < channels.length; i++) {
+            channels[i] = in.readUTF();
+            low[i] = in.readDouble();
+            high[i] = in.readDouble();
+        }
+        Decoder decoder = new Decoder(channels, low, high, maxTs, maxIdLength);
+        for (int left = in.readInt(); left > 0; left--) {
+            int length = in.readInt();
+            String reason = decoder.decode(length == NO_VALUE ? null : in.readNBytes(length));
+            write(out, text(reason == null ? "" : reason));
+            if (reason != null) {
+                write(out, text(decoder.detail()));
+                continue;
+            }
+            write(out, decoder.machineId());
+            out.writeLong(decoder.ts());
+            for (int i = 0; i < channels.length; i++) {
+                out.writeBoolean(decoder.has(i));
+                out.writeDouble(decoder.value(i));
+            }
+        }
+    }
+
+    /**
+     * windows, of each: channels, parts; of each part: readings, (ts, values) of each. A part is
+     * collected for itself and merged by way of what Flink would send. Answers for each window what
+     * was packed: together, and each part for itself first.
+     */
+    private static void pack(DataInputStream in, DataOutputStream out) throws IOException {
+        for (int windows = in.readInt(); windows > 0; windows--) {
+            int channels = in.readInt();
+            Readings whole = new Readings();
+            Readings joined = new Readings();
+            for (int parts = in.readInt(); parts > 0; parts--) {
+                Readings part = new Readings();
+                for (int left = in.readInt(); left > 0; left--) {
+                    part.add(in.readLong(), values(in, channels));
+                }
+                whole.add(sent(part));
+                joined.add(part.packed());
+            }
+            write(out, whole.packed());
+            write(out, joined.packed());
+        }
+    }
+
+    /**
+     * The checks, channels, readings, (machine_id, ts, values) of each. Answers for each reading
+     * how many zones it changes, then (channel, kind, zone, value, threshold) of each.
+     */
+    private static void judge(DataInputStream in, DataOutputStream out) throws IOException {
+        String text = in.readUTF();
+        int channels = in.readInt();
+        Zones zones = new Zones(Check.parse(text, channels));
+        for (int left = in.readInt(); left > 0; left--) {
+            String machineId = in.readUTF();
+            long ts = in.readLong();
+            List<Object[]> changes = new ArrayList<>();
+            zones.judge(
+                    machineId,
+                    ts,
+                    values(in, channels),
+                    (check, zone, value, threshold) ->
+                            changes.add(
+                                    new Object[] {
+                                        check.channel, check.kind, zone, value, threshold
+                                    }));
+            out.writeInt(changes.size());
+            for (Object[] change : changes) {
+                write(out, text((String) change[0]));
+                write(out, text((String) change[1]));
+                out.writeInt((int) change[2]);
+                out.writeDouble((double) change[3]);
+                out.writeDouble((double) change[4]);
+            }
+        }
+    }
+
+    /** The values of the channels, of which NaN stands for a missing one. */
+    private static Double[] values(DataInputStream in, int channels) throws IOException {
+        Double[] values = new Double[channels];
+        for (int i = 0; i < channels; i++) {
+            double value = in.readDouble();
+            values[i] = Double.isNaN(value) ? null : value;
+        }
+        return values;
+    }
+
+    private static Readings sent(Readings readings) {
+        Readings received = new Readings();
+        received.setChannels(readings.getChannels());
+        received.setDuplicates(readings.getDuplicates());
+        received.setRows(readings.getRows());
+        return received;
+    }
+
+    private static byte[] text(String text) {
+        return text.getBytes(StandardCharsets.UTF_8);
+    }
+
+    private static void write(DataOutputStream out, byte[] bytes) throws IOException {
+        out.writeInt(bytes.length);
+        out.write(bytes);
+    }
+}
