@@ -8,6 +8,9 @@ MAKEFLAGS += --no-print-directory
 # The inventory that site, verify, quality, … work on, and real machine data to use in place of the simulator.
 INVENTORY ?= inventories/demo
 DATA ?=
+# SCALE=1: the benchmark with up to a million machines, too. BENCH: its options, for a part of it.
+SCALE ?=
+BENCH ?=
 PYTHON ?= python3
 
 BIN := .venv/bin
@@ -15,7 +18,7 @@ TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench-resources drill-certificates test unit drill-moving-in molecule lint docs dashboards lock
+.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench bench-resources drill-certificates test unit drill-moving-in molecule lint docs dashboards lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -42,6 +45,12 @@ training: .venv-train/.complete  ## the Python environment that models are train
 	$(PYTHON) -m venv .venv-train
 	$(TRAIN)/pip install --quiet --disable-pip-version-check --require-hashes -r flink_jobs/requirements-train.txt
 	$(TRAIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# What the benchmark compares the jobs with.
+.venv-bench/.complete: tests/bench/stream/requirements-bench.txt | prerequisites
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 depot: venv  ## fetch every artifact once; needs the network only for what is missing
@@ -81,6 +90,10 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 	@test -n "$(DATA)" || { echo "make quality needs DATA=<folder that holds skab/data>"; exit 2; }
 	python -m flink_jobs.tools.quality --data $(DATA) --config out/client.conf \
 	  --plant $(INVENTORY)/group_vars/all/plant.yml --out out/quality.json
+
+# What is asked for in part is no table for the documentation.
+bench: venv training depot .venv-bench/.complete  ## the stream beside loops and frameworks, on a host of its own [SCALE=1]
+	python -m tests.bench.stream $(or $(BENCH),--document --parts throughput latency $(if $(SCALE),scale))
 
 bench-resources: venv  ## how long a thousand topics, and users, rules and quotas take on INVENTORY
 	python -m tests.bench.resources --inventory $(INVENTORY)
@@ -122,3 +135,5 @@ lock: venv  ## make the locks again after a change of requirements.in
 	  --no-emit-package apache-flink-libraries flink_jobs/requirements.in -o flink_jobs/requirements.txt
 	uv pip compile -q --generate-hashes --python-version 3.11 --no-header \
 	  flink_jobs/requirements-train.in -o flink_jobs/requirements-train.txt
+	uv pip compile -q --generate-hashes --python-version 3.11 --no-header \
+	  tests/bench/stream/requirements-bench.in -o tests/bench/stream/requirements-bench.txt

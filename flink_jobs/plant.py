@@ -68,9 +68,10 @@ class Limit:
 class Channel:
     """One measured quantity; a value outside [valid_min, valid_max] is a sensor fault.
 
-    `limits` are in the order of severity, the mildest first. `gap` ("hold", "interpolate" or
-    "missing"), `gap_max_s`, `stuck_after_s` and `outliers` say how it is cleaned: see
-    flink_jobs.cleaning.
+    `limits` are in the order of severity, the mildest first; they, `max_rate_per_s` and
+    `stuck_after_s` say when there is an alert: see flink_jobs.jobs.checks. `gap` ("hold",
+    "interpolate" or "missing"), `gap_max_s`, `stuck_after_s` and `outliers` say how it is cleaned:
+    see flink_jobs.cleaning.
     """
 
     name: str
@@ -244,7 +245,7 @@ def topics(plant: Plant) -> list[Topic]:
 def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
     """What the jobs of one machine type need to know, as plain JSON values.
 
-    What the jobs do not act on is not part of it: a machine or a limit more must not restart them.
+    What the jobs do not act on is not part of it: a machine more must not restart them.
     Raises PlantError for a type the plant does not have; it may be the heartbeat's.
     """
     if machine_type not in plant.all_types:
@@ -264,6 +265,8 @@ def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
                 "unit": channel.unit,
                 "valid_min": channel.valid_min,
                 "valid_max": channel.valid_max,
+                "limits": [asdict(limit) for limit in channel.limits],
+                "max_rate_per_s": channel.max_rate_per_s,
                 "stuck_after_s": channel.stuck_after_s,
                 "outliers": channel.outliers,
                 "gap": channel.gap,
@@ -277,6 +280,7 @@ def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
         "max_disorder_s": kind.max_disorder_s,
         "max_clock_ahead_s": kind.max_clock_ahead_s,
         "idle_timeout_s": kind.idle_timeout_s,
+        "silent_after_s": kind.silent_after_s,
         "partitions": kind.partitions,
         "model": kind.model,
     }

@@ -69,14 +69,18 @@ class Jvm:
         return [(answer.part(), answer.part()) for _ in windows]
 
     def judge(
-        self, checks: str, readings: Sequence[tuple[str, int, Sequence[float]]]
+        self,
+        checks: str,
+        readings: Sequence[tuple[str, int, Sequence[float]]],
+        most_machines: int = 4_000_000,
     ) -> list[list[tuple[str, str, int, float, float]]]:
         """The changes (channel, kind, zone, value, threshold) of each (machine_id, ts, values).
 
         One memory for all; NaN stands for a missing value, or a threshold that is not known.
         """
         channels = len(readings[0][2])
-        question = [b"z", _text(checks), struct.pack(">ii", channels, len(readings))]
+        numbers = struct.pack(">iii", most_machines, channels, len(readings))
+        question = [b"z", _text(checks), numbers]
         for machine_id, ts, values in readings:
             question.append(_text(machine_id) + struct.pack(f">q{channels}d", ts, *values))
         answer = _Reader(self._ask(question))

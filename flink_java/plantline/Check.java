@@ -5,14 +5,15 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * Between which bounds a channel, or how fast it changes, is well.
+ * Between which bounds a channel, how fast it changes, or for how long it does not, is well.
  *
  * <p>As text, one part for each channel, in the order in which their values are given:
  *
- * <pre>pressure: warning 0.5 10 0.2, critical - 12 0.2; temperature: rate - 0.5 0</pre>
+ * <pre>pressure: warning 0.5 10 0.2, critical - 12 0.2; temperature: rate - 0.5 0, stuck 600</pre>
  *
  * Each check has its kind, low, high ("-" where there is none) and hysteresis. Kind `rate` is of
- * the change per second, any other one of the value itself.
+ * the change per second, any other one of the value itself. Only `stuck` has nothing but a duration
+ * in seconds: that for which a channel shows exactly one value, bit by bit, is less if all is well.
  */
 final class Check implements Serializable {
 
@@ -24,11 +25,14 @@ final class Check implements Serializable {
     static final int INSIDE = 2;
     static final int ABOVE = 3;
 
+    private static final String RATE = "rate";
+    private static final String STUCK = "stuck";
+
     final int place; // of the channel among the values
     final String channel;
     final String kind;
     private final double low;
-    private final double high;
+    private final double high; // of a stuck one the seconds
     private final double hysteresis;
 
     private Check(
@@ -66,9 +70,13 @@ final class Check implements Serializable {
     }
 
     private static Check parse(int place, String channel, String[] words) {
-        if (words.length != 4) {
+        if (words.length == 2 && words[0].equals(STUCK)) {
+            double seconds = Double.parseDouble(words[1]);
+            return new Check(place, channel, STUCK, Double.NEGATIVE_INFINITY, seconds, 0);
+        }
+        if (words.length != 4 || words[0].equals(STUCK)) {
             throw new IllegalArgumentException(
-                    channel + ": a check has its kind, low, high and hysteresis");
+                    channel + ": a check has its kind, low, high and hysteresis, stuck its seconds");
         }
         double low = bound(words[1], Double.NEGATIVE_INFINITY);
         double high = bound(words[2], Double.POSITIVE_INFINITY);
@@ -80,7 +88,16 @@ final class Check implements Serializable {
     }
 
     boolean isOfRate() {
-        return kind.equals("rate");
+        return kind.equals(RATE);
+    }
+
+    boolean isStuck() {
+        return kind.equals(STUCK);
+    }
+
+    /** How many longs it must remember of a machine, beside its zone. */
+    int memory() {
+        return isStuck() ? 2 : isOfRate() ? 1 : 0;
     }
 
     /**
@@ -98,6 +115,14 @@ final class Check implements Serializable {
                 (before == ABOVE || value >= low + hysteresis)
                         && (before == BELOW || value <= high - hysteresis);
         return before == INSIDE || isBack ? INSIDE : before;
+    }
+
+    /**
+     * The zone of a channel whose last one is `before`, by the time for which it has shown the same
+     * value. It is not known before that value changes, or has stood for too long.
+     */
+    int zoneOfStuck(int before, boolean isSame, double seconds) {
+        return !isSame ? INSIDE : seconds >= high ? ABOVE : before;
     }
 
     /** The bound that the way from one zone to another crosses, NaN if that is not known. */

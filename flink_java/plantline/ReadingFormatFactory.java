@@ -4,6 +4,7 @@ import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.configuration.ConfigOptions;
 import org.apache.flink.configuration.ReadableConfig;
+import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.format.DecodingFormat;
 import org.apache.flink.table.connector.source.DynamicTableSource;
@@ -42,6 +43,36 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
                     .noDefaultValue()
                     .withDescription("'valid.<channel>' = '<lowest> <highest>' of its sensor.");
 
+    private static final ConfigOption<Known> KNOWN_MACHINES =
+            ConfigOptions.key("known-machines")
+                    .enumType(Known.class)
+                    .defaultValue(Known.ALL)
+                    .withDescription("Whether machines must be registered in a topic.");
+
+    private static final ConfigOption<String> REGISTRY_TOPIC =
+            ConfigOptions.key("registry.topic")
+                    .stringType()
+                    .noDefaultValue()
+                    .withDescription("The topic in which machines are registered.");
+
+    private static final ConfigOption<String> REGISTRY_MACHINE_TYPE =
+            ConfigOptions.key("registry.machine-type")
+                    .stringType()
+                    .noDefaultValue()
+                    .withDescription("The machine type as which they must be registered.");
+
+    private static final ConfigOption<Map<String, String>> REGISTRY_PROPERTIES =
+            ConfigOptions.key("registry.properties")
+                    .mapType()
+                    .noDefaultValue()
+                    .withDescription("'registry.properties.<key>': Kafka's settings to read it.");
+
+    /** Which machines are known. */
+    private enum Known {
+        ALL,
+        TOPIC
+    }
+
     @Override
     public String factoryIdentifier() {
         return "plantline-reading";
@@ -54,7 +85,7 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
 
     @Override
     public Set<ConfigOption<?>> optionalOptions() {
-        return Set.of();
+        return Set.of(KNOWN_MACHINES, REGISTRY_TOPIC, REGISTRY_MACHINE_TYPE, REGISTRY_PROPERTIES);
     }
 
     @Override
@@ -64,12 +95,19 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
         Map<String, String> valid = options.get(VALID);
         long maxTs = options.get(MAX_TS);
         int maxIdLength = options.get(MAX_ID_LENGTH);
+        Machines.Registry registry =
+                options.get(KNOWN_MACHINES) == Known.TOPIC ? registry(options) : null;
         return new DecodingFormat<>() {
             @Override
             public DeserializationSchema<RowData> createRuntimeDecoder(
                     DynamicTableSource.Context source, DataType columns) {
                 return new ReadingSchema(
-                        columns, source.createTypeInformation(columns), valid, maxTs, maxIdLength);
+                        columns,
+                        source.createTypeInformation(columns),
+                        valid,
+                        maxTs,
+                        maxIdLength,
+                        registry);
             }
 
             @Override
@@ -77,5 +115,22 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
                 return ChangelogMode.insertOnly();
             }
         };
+    }
+
+    private static Machines.Registry registry(ReadableConfig options) {
+        return new Machines.Registry(
+                needed(options, REGISTRY_TOPIC),
+                needed(options, REGISTRY_MACHINE_TYPE),
+                needed(options, REGISTRY_PROPERTIES));
+    }
+
+    private static <T> T needed(ReadableConfig options, ConfigOption<T> option) {
+        return options.getOptional(option)
+                .orElseThrow(
+                        () ->
+                                new ValidationException(
+                                        "'known-machines' = 'topic' needs the option '"
+                                                + option.key()
+                                                + "', too."));
     }
 }

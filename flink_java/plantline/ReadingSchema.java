@@ -11,6 +11,8 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.types.DataType;
 
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -23,7 +25,8 @@ import java.util.Map;
  *   <li>machine_id STRING, ts BIGINT, and a DOUBLE column for each channel: what a good record
  *       holds, NULL in a bad one; a channel that is null or absent is NULL, too
  *   <li>raw BYTES: the value as it came, NULL for a tombstone
- *   <li>reason STRING: NULL for a good record, else why it is refused ({@link Decoder#REASONS})
+ *   <li>reason STRING: NULL for a good record, else why it is refused: one of {@link
+ *       Decoder#REASONS}, or else unknown_machine if the machine is not in the registry
  *   <li>detail STRING: the same for people
  * </ul>
  *
@@ -35,15 +38,19 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
 
     private static final long serialVersionUID = 1;
 
+    private static final String UNKNOWN_MACHINE = "unknown_machine";
+
     private final String[] columns; // null where a channel is
     private final String[] channels; // in the order of their columns
     private final double[] low;
     private final double[] high;
     private final long maxTs;
     private final int maxIdLength;
+    private final Machines.Registry registry; // null if every machine is known
     private final TypeInformation<RowData> produced;
 
     private transient Decoder decoder;
+    private transient Machines machines;
     private transient Map<String, StringData> reasons;
     private transient Counter good;
     private transient Map<String, Counter> refused;
@@ -52,6 +59,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
     /**
      * @param row the columns that are wanted
      * @param valid the lowest and the highest value of each channel, with a space between them
+     * @param registry where machines must be registered, null if they need not
      * @throws ValidationException if a column is not one of the above, or a channel without its
      *     valid range
      */
@@ -60,8 +68,10 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
             TypeInformation<RowData> produced,
             Map<String, String> valid,
             long maxTs,
-            int maxIdLength) {
+            int maxIdLength,
+            Machines.Registry registry) {
         this.produced = produced;
+        this.registry = registry;
         this.maxTs = maxTs;
         this.maxIdLength = maxIdLength;
         List<String> names = DataType.getFieldNames(row);
@@ -111,14 +121,17 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
     }
 
     @Override
-    public void open(InitializationContext context) {
+    public void open(InitializationContext context) throws IOException {
         decoder = new Decoder(channels, low, high, maxTs, maxIdLength);
+        machines = registry == null ? null : Machines.of(registry);
         MetricGroup group = context.getMetricGroup();
         good = group.counter("readings_good");
         unknownFields = group.counter("unknown_fields");
         refused = new HashMap<>();
         reasons = new HashMap<>();
-        for (String reason : Decoder.REASONS) {
+        List<String> all = new ArrayList<>(List.of(Decoder.REASONS));
+        all.add(UNKNOWN_MACHINE);
+        for (String reason : all) {
             refused.put(reason, group.addGroup("reason", reason).counter("readings_refused"));
             reasons.put(reason, StringData.fromString(reason));
         }
@@ -128,8 +141,10 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
     public RowData deserialize(byte[] record) {
         String reason = decoder.decode(record);
         if (reason != null) {
-            refused.get(reason).inc();
-            return refusal(record, reason);
+            return refusal(record, reason, decoder.detail());
+        }
+        if (machines != null && !machines.knows(decoder.machineId())) {
+            return refusal(record, UNKNOWN_MACHINE, stranger());
         }
         good.inc();
         unknownFields.inc(decoder.unknownFields());
@@ -161,7 +176,17 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
         return row;
     }
 
-    private RowData refusal(byte[] record, String reason) {
+    private String stranger() {
+        return "machine_id is "
+                + new String(decoder.machineId(), StandardCharsets.UTF_8)
+                + ", no "
+                + registry.machineType()
+                + " of topic "
+                + registry.topic();
+    }
+
+    private RowData refusal(byte[] record, String reason, String detail) {
+        refused.get(reason).inc();
         GenericRowData row = new GenericRowData(columns.length);
         for (int i = 0; i < columns.length; i++) {
             if ("raw".equals(columns[i])) {
@@ -169,7 +194,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
             } else if ("reason".equals(columns[i])) {
                 row.setField(i, reasons.get(reason));
             } else if ("detail".equals(columns[i])) {
-                row.setField(i, StringData.fromString(decoder.detail()));
+                row.setField(i, StringData.fromString(detail));
             }
         }
         return row;

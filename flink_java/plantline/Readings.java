@@ -115,6 +115,16 @@ public final class Readings {
         return n;
     }
 
+    /**
+     * The ts of the last reading in a packed window, null if there is none.
+     *
+     * @throws IllegalArgumentException if it is none
+     */
+    static Long last(byte[] packed) {
+        int n = count(packed);
+        return n == 0 ? null : (Long) (long) LONG.get(packed, HEADER + (n - 1) * Long.BYTES);
+    }
+
     byte[] packed() {
         int width = width(channels);
         int[] places = places(width);

@@ -55,7 +55,7 @@ public final class ZoneChanges extends TableFunction<Row> implements Specialized
 
     @Override
     public void open(FunctionContext context) {
-        zones = new Zones(checks);
+        zones = new Zones(checks, Zones.MOST_MACHINES);
     }
 
     public void eval(String text, String machineId, Long ts, Double... values) {

@@ -1,5 +1,6 @@
 package plantline;
 
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -7,15 +8,20 @@ import java.util.List;
  * are of no news to alerts.
  *
  * <p>What it remembers is this process's own, and gone with it. Afterwards the first reading of a
- * machine is news again, whatever its zones, and one change per second is not seen, that from the
- * reading before. Who keeps the alerts knows which are raised already.
+ * machine is news again, whatever its zones; one change per second is not seen, that from the
+ * reading before; and the time for which a channel shows one value begins anew. Who keeps the
+ * alerts knows which are raised already.
  *
- * <p>A reading that is not newer than the last one of its machine is not judged.
+ * <p>A reading that is not newer than the last one of its machine is not judged. A value that is
+ * missing is not judged, either: a channel is as stuck after it as before.
  *
- * <p>Memory: a machine takes 24 bytes with up to 32 checks, and 8 more for each further 32 and for
- * each check of a rate; at most three quarters of the table are in use. Machines are known by a
- * hash of 64 bits: two of a million share one with a probability of 3e-8. When the table cannot
- * grow any further, all is forgotten, as after a restart.
+ * <p>Memory: a machine's slot takes 24 bytes with up to 32 checks, 8 more for each further 32 and
+ * for each check of a rate, 16 more for each of a stuck channel. Of the slots three quarters are in
+ * use at most, and three eighths at least once the table has grown: a machine without checks of the
+ * latter two kinds costs 32 to 64 bytes, 4,000,000 of them 200 MB, and half as much again for the
+ * moment in which the table grows. Beyond {@value #MOST_MACHINES} machines, or when an array cannot
+ * be longer, all is forgotten, as after a restart. Machines are known by a hash of 64 bits: two of
+ * four million share one with a probability of 4e-7.
  */
 final class Zones {
 
@@ -23,28 +29,38 @@ final class Zones {
         /**
          * @param zone -1 below, 0 inside, 1 above
          * @param value what was judged: the channel's value, or its change per second
-         * @param threshold the bound that was crossed, NaN if that is not known
+         * @param threshold the bound that was crossed, of a stuck channel the seconds; NaN if it is
+         *     not known
          */
         void add(Check check, int zone, double value, double threshold);
     }
 
-    private static final int MAX_SLOTS = 1 << 20;
+    static final int MOST_MACHINES = 4_000_000;
+
+    private static final int LONGEST_ARRAY = Integer.MAX_VALUE - 8; // as the JDK has it
     private static final int FIRST_SLOTS = 1 << 10;
     private static final int CHECKS_PER_LONG = 32;
     private static final int TS = 1;
     private static final int ZONES = 2;
+    private static final long NO_VALUE = Double.doubleToRawLongBits(Double.NaN);
 
     private final Check[] checks;
-    private final int values; // where the last values begin in a slot, for checks of a rate
-    private final int stride; // longs of a slot: hash, ts, zones, values
+    private final int mostMachines;
+    private final int memories; // where in a slot what checks remember begins
+    private final int stride; // longs of a slot: hash, ts, zones, memories
 
     private long[] table;
     private int machines;
 
-    Zones(List<Check> checks) {
+    /**
+     * @param mostMachines how many are remembered, {@link #MOST_MACHINES} if there is no reason for
+     *     another number
+     */
+    Zones(List<Check> checks, int mostMachines) {
         this.checks = checks.toArray(Check[]::new);
-        values = ZONES + (this.checks.length + CHECKS_PER_LONG - 1) / CHECKS_PER_LONG;
-        stride = values + (int) checks.stream().filter(Check::isOfRate).count();
+        this.mostMachines = mostMachines;
+        memories = ZONES + (this.checks.length + CHECKS_PER_LONG - 1) / CHECKS_PER_LONG;
+        stride = memories + checks.stream().mapToInt(Check::memory).sum();
         table = new long[FIRST_SLOTS * stride];
     }
 
@@ -63,35 +79,67 @@ final class Zones {
             }
             machines++;
             table[slot] = hash;
+            Arrays.fill(table, slot + memories, slot + stride, NO_VALUE);
         } else if (ts <= table[slot + TS]) {
             return;
         }
-        double seconds = isFirst ? Double.NaN : (ts - table[slot + TS]) / 1000.0;
-        int memory = slot + values;
+        double seconds = (ts - table[slot + TS]) / 1000.0; // of no meaning for the first
+        int memory = slot + memories;
         for (int i = 0; i < checks.length; i++) {
             Check check = checks[i];
             double value = given[check.place] == null ? Double.NaN : given[check.place];
-            if (check.isOfRate()) {
-                double last = Double.longBitsToDouble(table[memory]);
-                table[memory++] = Double.doubleToLongBits(value);
-                value = Math.abs(value - last) / seconds;
+            if (check.isStuck()) {
+                judgeStuck(slot, i, memory, ts, value, changes);
+            } else {
+                if (check.isOfRate()) {
+                    double last = Double.longBitsToDouble(table[memory]);
+                    table[memory] = Double.doubleToRawLongBits(value);
+                    value = Math.abs(value - last) / seconds;
+                }
+                if (!Double.isNaN(value)) {
+                    enter(slot, i, check.zone(zone(slot, i), value), value, changes);
+                }
             }
-            if (!Double.isNaN(value)) {
-                judge(slot + ZONES + i / CHECKS_PER_LONG, i, value, changes);
-            }
+            memory += check.memory();
         }
         table[slot + TS] = ts;
     }
 
-    private void judge(int word, int number, double value, Changes changes) {
+    /** In its memory are the value that the channel shows, and since when. */
+    private void judgeStuck(
+            int slot, int number, int memory, long ts, double value, Changes changes) {
+        if (Double.isNaN(value)) {
+            return;
+        }
+        long bits = Double.doubleToRawLongBits(value);
+        long last = table[memory];
+        if (bits != last) {
+            table[memory] = bits;
+            table[memory + 1] = ts;
+        }
+        if (last != NO_VALUE) {
+            double seconds = (ts - table[memory + 1]) / 1000.0;
+            int zone = checks[number].zoneOfStuck(zone(slot, number), bits == last, seconds);
+            enter(slot, number, zone, value, changes);
+        }
+    }
+
+    private int zone(int slot, int number) {
+        return (int) (table[slot + ZONES + number / CHECKS_PER_LONG] >>> shift(number)) & 3;
+    }
+
+    private void enter(int slot, int number, int zone, double value, Changes changes) {
         Check check = checks[number];
-        int shift = 2 * (number % CHECKS_PER_LONG);
-        int before = (int) (table[word] >>> shift) & 3;
-        int zone = check.zone(before, value);
+        int before = zone(slot, number);
         if (zone != before) {
-            table[word] ^= (long) (before ^ zone) << shift;
+            table[slot + ZONES + number / CHECKS_PER_LONG] ^=
+                    (long) (before ^ zone) << shift(number);
             changes.add(check, zone - Check.INSIDE, value, check.threshold(before, zone));
         }
+    }
+
+    private static int shift(int number) {
+        return 2 * (number % CHECKS_PER_LONG);
     }
 
     /** Where a machine's slot is, or would be: an empty one, with hash 0. */
@@ -105,11 +153,11 @@ final class Zones {
     }
 
     private boolean hasRoom() {
-        return 4L * (machines + 1) <= 3L * (table.length / stride);
+        return machines < mostMachines && 4L * (machines + 1) <= 3L * (table.length / stride);
     }
 
     private void makeRoom() {
-        if (table.length / stride >= MAX_SLOTS) {
+        if (machines >= mostMachines || 2L * table.length > LONGEST_ARRAY) {
             table = new long[FIRST_SLOTS * stride];
             machines = 0;
             return;

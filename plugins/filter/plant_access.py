@@ -81,7 +81,7 @@ def _programs(file: str, models: Collection[str]) -> Iterator[Program]:
         if "anomaly" in kind.models or kind.name in {*models, contracts.HEARTBEAT}
     ]
     for kind in scored:
-        yield _anomaly_job(kind)
+        yield _anomaly_job(kind, plant.unknown_machines == "reject")
     yield _clock(scored)
     yield _registry()
     yield _exporter(plant, scored)
@@ -89,13 +89,16 @@ def _programs(file: str, models: Collection[str]) -> Iterator[Program]:
         yield _heartbeat()
 
 
-def _anomaly_job(kind: str) -> Program:
+def _anomaly_job(kind: str, rejects_unknown: bool) -> Program:
     job = f"plantline-anomaly-{kind}"
+    # Without a group: each process reads the topic from its beginning.
+    registry = (_may("read", "topic", contracts.MACHINES),) if rejects_unknown else ()
     return Program(
         job,
         (
             _may("read", "topic", contracts.telemetry_topic(kind)),
             _may("read", "group", job),
+            *registry,
             _may("write", "topic", contracts.PREDICTIONS),
             _may("write", "topic", contracts.ALERTS),
             _may("write", "topic", contracts.DLQ),

@@ -1,12 +1,22 @@
 """What several tests run with."""
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka import Producer
 from hypothesis import settings
 
-from tests.jvm import Jvm
+from tests.jvm import ROOT, Jvm
+
+sys.path.append(str(ROOT / "tools"))
+
+from depotlib.sources import unpack_jars
+
+# What the start scripts give every JVM of Flink's on Java 17.
+OPENED = ("java.lang", "java.util", "java.nio", "java.time", "java.net", "java.util.concurrent")
 
 # A test that waits for the machine is not a slow one.
 settings.register_profile("plantline", deadline=None)
@@ -27,3 +37,41 @@ def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvm]:
     jvm = Jvm(tmp_path_factory.mktemp("classes"))
     yield jvm
     jvm.close()
+
+
+@pytest.fixture(scope="session")
+def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Flink and its connectors out of the depot, and all Java of ours and of tests/java."""
+    folder = tmp_path_factory.mktemp("flink")
+    (folder / "lib").mkdir()
+    artifacts = json.loads((ROOT / "depot/manifest.json").read_text())["artifacts"]
+    for name in ("flink", "flink-connectors"):
+        unpack_jars(ROOT / "depot" / artifacts[name]["file"], folder / "lib")
+    sources = [
+        *(ROOT / "flink_java/plantline").glob("*.java"),
+        *(ROOT / "tests/java/plantline").glob("*.java"),
+    ]
+    path = f"{folder}/classes:{ROOT}/flink_java:{folder}/lib/*"
+    command = ["javac", "-proc:none", "-cp", path, "-d", folder / "classes", *sources]
+    subprocess.run(command, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def flink(
+    class_path: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[list[str]]]:
+    """Runs statements; the rows of the last one, as texts."""
+    file = tmp_path_factory.mktemp("sql") / "statements"
+
+    def run(statements: str) -> list[list[str]]:
+        file.write_text(statements)
+        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
+        # It is over before a thorough compiler would pay.
+        java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx1g", *opened, "-cp", class_path]
+        command = [*java, "plantline.Sql", file]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [line.split("\t") for line in done.stdout.splitlines()]
+
+    return run

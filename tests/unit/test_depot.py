@@ -836,6 +836,16 @@ def test_a_source_that_does_not_compile_is_quoted(java):
     assert "java/us/Main.java:4: error: " in story
 
 
+def test_jars_are_those_in_lib_or_bare_and_no_others(tmp_path):
+    for name in ("tree/bare.jar", "tree/a-1/lib/one.jar", "tree/a-1/opt/two.jar", "tree/a-1/x.jar"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pack(tmp_path / "tree", tmp_path / "a.tar")
+    (tmp_path / "jars").mkdir()
+    sources.unpack_jars(tmp_path / "a.tar", tmp_path / "jars")
+    assert sorted(path.name for path in (tmp_path / "jars").iterdir()) == ["bare.jar", "one.jar"]
+
+
 def test_what_is_made_with_something_that_is_missing_says_so(java):
     assert "made with them, which is not in the depot" in java.fill("ours").failed["ours"]
 

@@ -1,8 +1,5 @@
 """The format and the functions as Flink's SQL sees them: one job in a Flink out of the depot."""
 
-import json
-import subprocess
-import sys
 import zlib
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
@@ -10,16 +7,10 @@ from random import Random
 from string import Template
 
 import numpy as np
-import pytest
 
 from flink_jobs import windows
 from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, ContractError, parse_reading
 from tests import hostile
-from tests.jvm import ROOT
-
-sys.path.append(str(ROOT / "tools"))
-
-from depotlib.sources import unpack_jars
 
 CHANNELS = {"pressure": (-1.0, 16.0), "flow_2": (0.0, 400.0)}
 CHECKS = "pressure: warning 2 14 0.5; flow_2: critical - 399 1"
@@ -68,39 +59,6 @@ SELECT 'zone', machine_id, CAST(event_time AS TIMESTAMP(3)),
   ENCODE(CONCAT_WS(' ', channel, kind, CAST(zone AS STRING), CAST(z.`value` AS STRING)), 'UTF-8')
 FROM good, LATERAL TABLE(zone_changes('$checks', machine_id, ts, pressure, flow_2)) AS z
 """)
-
-
-# What the start scripts give every JVM of Flink's on Java 17.
-OPENED = ("java.lang", "java.util", "java.nio", "java.time", "java.net", "java.util.concurrent")
-
-
-@pytest.fixture(scope="module")
-def flink(tmp_path_factory):
-    """Runs statements; the rows of the last one, as texts."""
-    folder = tmp_path_factory.mktemp("flink")
-    manifest = json.loads((ROOT / "depot/manifest.json").read_text())
-    (folder / "lib").mkdir()
-    unpack_jars(ROOT / "depot" / manifest["artifacts"]["flink"]["file"], folder / "lib")
-    sources = [
-        *(ROOT / "flink_java/plantline").glob("*.java"),
-        ROOT / "tests/java/plantline/Sql.java",
-    ]
-    classes = f"{folder}/classes:{ROOT}/flink_java:{folder}/lib/*"
-    subprocess.run(
-        ["javac", "-proc:none", "-cp", classes, "-d", folder / "classes", *sources], check=True
-    )
-
-    def run(statements):
-        (folder / "statements").write_text(statements)
-        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
-        # It is over before a thorough compiler would pay.
-        java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx1g", *opened, "-cp", classes]
-        command = [*java, "plantline.Sql", folder / "statements"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return [line.split("\t") for line in done.stdout.splitlines()]
-
-    return run
 
 
 def lines_of(count):

@@ -73,6 +73,15 @@ def test_a_job_reads_its_own_readings_and_writes_results(plant_file):
     }
 
 
+def test_a_job_that_rejects_unknown_machines_reads_which_are_known(tmp_path, plant_file):
+    accepting = access.plant_acls(plant_file, {})
+    rejecting = tmp_path / "rejecting.yml"
+    rejecting.write_text(PLANT.replace("name: small", "name: small\n  unknown_machines: reject"))
+    for job in ("plantline-anomaly-pump", "plantline-anomaly-_heartbeat"):
+        more = allowed(access.plant_acls(str(rejecting), {}), job) - allowed(accepting, job)
+        assert more == {"read topic machines"}
+
+
 def test_the_programs_beside_the_jobs_have_what_they_use(plant_file):
     rules = access.plant_acls(plant_file, {})
     assert allowed(rules, "plantline-heartbeat") == {"write topic telemetry._heartbeat"}

@@ -421,7 +421,7 @@ class JavacSource(Source):
     kind: ClassVar[str] = "javac"
     files: str  # folder of this repository: sources, and META-INF as it is to be in the jar
     release: str  # of Java, the oldest that is to run it
-    classpath: tuple[str, ...]  # artifacts; the sources are compiled against the jars in their lib/
+    classpath: tuple[str, ...]  # artifacts; the sources are compiled against their jars
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -475,7 +475,7 @@ def digests(root: Path, folder: str) -> list[str]:
 
 
 def unpack_jars(archive: Path, target: Path) -> None:
-    """Copy the jars in an archive's lib folder into `target`.
+    """Copy the jars in an archive's lib folder, or lying bare in the archive, into `target`.
 
     Raises SourceError if there are none.
     """
@@ -483,13 +483,14 @@ def unpack_jars(archive: Path, target: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             path = Path(member.name)
-            content = tar.extractfile(member) if path.match("lib/*.jar") else None
+            is_one = path.suffix == ".jar" and path.parent.name in ("lib", "")
+            content = tar.extractfile(member) if is_one else None
             if content:
                 found += 1
                 with content, (target / path.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
     if not found:
-        raise SourceError(f"there are no jars in lib/ of {archive.name}")
+        raise SourceError(f"there are no jars, or none in lib/, in {archive.name}")
 
 
 def write_jar(classes: Path, jar: Path) -> None:

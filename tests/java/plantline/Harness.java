@@ -95,13 +95,14 @@ public final class Harness {
     }
 
     /**
-     * The checks, channels, readings, (machine_id, ts, values) of each. Answers for each reading
+     * The checks, most machines, channels, readings, (machine_id, ts, values) of each. Answers for each reading
      * how many zones it changes, then (channel, kind, zone, value, threshold) of each.
      */
     private static void judge(DataInputStream in, DataOutputStream out) throws IOException {
         String text = in.readUTF();
+        int most = in.readInt();
         int channels = in.readInt();
-        Zones zones = new Zones(Check.parse(text, channels));
+        Zones zones = new Zones(Check.parse(text, channels), most);
         for (int left = in.readInt(); left > 0; left--) {
             String machineId = in.readUTF();
             long ts = in.readLong();

@@ -1,0 +1,127 @@
+"""The benchmark of the stream (docs/benchmarks.md), on a test host of its own.
+
+    python -m tests.bench.stream
+    python -m tests.bench.stream --parts throughput --contestants loop plantline --readings 2000000
+
+PLANTLINE_KEEP=1 leaves the host for the next run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from confluent_kafka import KafkaException
+
+from flink_jobs.tools.kafka import ToolError
+from tests.bench.stream import host as hosts
+from tests.bench.stream import report
+from tests.bench.stream.contestants import NAMES, PYTHON
+from tests.bench.stream.host import BenchError
+from tests.bench.stream.results import WrongError
+from tests.bench.stream.runs import LEAST_WINDOWS, Bench, Lane, Throughput
+from tests.bench.stream.workload import Workload
+from tools.hosts import HostsError
+
+SCALE = (1_000, 10_000, 100_000, 1_000_000)
+# SQL without Python has no scores to be late with.
+WAITED_FOR = ("loop", "loop_transactional", "plantline")
+
+
+def main() -> int:
+    options = _options().parse_args()
+    keep = bool(os.environ.get("PLANTLINE_KEEP"))
+    begin = time.monotonic()
+
+    def note(text: str) -> None:
+        print(f"bench: {time.monotonic() - begin:5.0f} s: {text}", file=sys.stderr, flush=True)
+
+    try:
+        if not PYTHON.exists():
+            raise BenchError("the contestants have no .venv-bench; `make bench` makes it")
+        host = hosts.up(options.memory_mb, note)
+        _bench(Bench(host, note), options)
+    except (BenchError, WrongError, ToolError, HostsError, KafkaException, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except (subprocess.SubprocessError, KeyboardInterrupt) as error:
+        print(f"bench: cut off: {error!r}", file=sys.stderr)
+        return 1
+    finally:
+        if not keep:
+            hosts.down()
+    return 0
+
+
+def _bench(bench: Bench, options: argparse.Namespace) -> None:
+    throughput: list[Throughput] = []
+    latency: list[Lane] = []
+    scale: list[Throughput] = []
+    try:
+        if "throughput" in options.parts:
+            for machines in options.machines:
+                work = Workload.of(options.readings, machines, LEAST_WINDOWS)
+                throughput += bench.throughput(
+                    work, options.contestants, options.processes, options.limit_s
+                )
+        if "scale" in options.parts:
+            works = [Workload.of(options.scale_readings, one, LEAST_WINDOWS) for one in SCALE]
+            scale += bench.scale(works, options.scale_limit_s)
+        if "latency" in options.parts:
+            names = [name for name in WAITED_FOR if name in options.contestants]
+            latency += bench.latency(names, options.paced_machines, options.rate, options.paced_s)
+    finally:
+        # What failed takes nothing of what was measured before it away.
+        report.write_json(throughput, latency, scale)
+        print(report.tables(throughput, latency, scale))
+    if options.document:
+        report.document(report.tables(throughput, latency, scale))
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.stream",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def add(name: str, value: int, text: str) -> None:
+        parser.add_argument(name, type=int, default=value, help=f"{text} (default {value:,})")
+
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=["throughput", "latency", "scale"],
+        default=["throughput", "latency"],
+    )
+    parser.add_argument("--contestants", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument(
+        "--machines", nargs="+", type=int, default=[10_000, 100_000], help="of the throughput part"
+    )
+    parser.add_argument(
+        "--processes",
+        nargs="+",
+        type=int,
+        choices=[1, 2],
+        default=[1, 2],
+        help="of the loop and of Quix Streams",
+    )
+    add("--readings", 20_000_000, "readings on the topic, for each number of machines")
+    add("--limit-s", 600, "seconds after which a contestant is stopped and measured")
+    add("--rate", 20_000, "readings per second of the latency part")
+    add("--paced-machines", 10_000, "machines of the latency part")
+    add("--paced-s", 140, "seconds of the latency part")
+    add("--scale-readings", 10_000_000, "readings of the scale part, for fewer machines")
+    add("--scale-limit-s", 3_600, "seconds after which the job is stopped and measured")
+    add("--memory-mb", 12_288, "the host's share of this machine's memory")
+    parser.add_argument(
+        "--document", action="store_true", help="put the figures into docs/benchmarks.md"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

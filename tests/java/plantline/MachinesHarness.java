@@ -1,0 +1,167 @@
+package plantline;
+
+import org.apache.flink.api.common.serialization.DeserializationSchema.InitializationContext;
+import org.apache.flink.metrics.MetricGroup;
+import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.util.UserCodeClassLoader;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.MockConsumer;
+import org.apache.kafka.clients.consumer.OffsetResetStrategy;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.PartitionInfo;
+import org.apache.kafka.common.TopicPartition;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Scanner;
+
+/**
+ * A conversation with Machines about a topic in memory: a line of standard input is a command and
+ * what it is about, a line of standard output that begins with ">" is its answer. Others are logs.
+ */
+public final class MachinesHarness {
+
+    private static final TopicPartition PARTITION = new TopicPartition("machines", 0);
+    private static final byte[] LOST = {};
+    private static final DataType ROW =
+            DataTypes.ROW(
+                    DataTypes.FIELD("machine_id", DataTypes.STRING()),
+                    DataTypes.FIELD("x", DataTypes.DOUBLE()),
+                    DataTypes.FIELD("reason", DataTypes.STRING()),
+                    DataTypes.FIELD("detail", DataTypes.STRING()));
+
+    private final List<byte[]> topic = new ArrayList<>();
+    private final List<Client> clients = new ArrayList<>();
+    private final Map<String, Machines> held = new HashMap<>();
+    private KafkaException broken;
+    private boolean isThere = true;
+    private int looks;
+    private long nanos;
+
+    public static void main(String[] arguments) {
+        MachinesHarness harness = new MachinesHarness();
+        for (Scanner in = new Scanner(System.in); in.hasNextLine(); ) {
+            String[] line = in.nextLine().split(" ", 2);
+            Object answer;
+            try {
+                answer = harness.answer(line[0], line.length > 1 ? line[1] : "");
+            } catch (IOException error) {
+                answer = error.getMessage();
+            }
+            System.out.println("> " + answer);
+        }
+    }
+
+    private Object answer(String command, String about) throws IOException {
+        switch (command) {
+            case "append":
+                return topic.add(about.isEmpty() ? null : about.getBytes(StandardCharsets.UTF_8));
+            case "lose": // there is to be a record, which never comes
+                return topic.add(LOST);
+            case "remove": // the topic
+                isThere = false;
+                return "";
+            case "break":
+                broken = about.isEmpty() ? null : new KafkaException(about);
+                return "";
+            case "wait": // milliseconds
+                nanos += 1_000_000 * Long.parseLong(about);
+                return "";
+            case "open": // for a machine type
+                held.put(about, open(about));
+                return "";
+            case "same": // whether another one who opens gets the same
+                return open(about) == held.get(about);
+            case "drop":
+                held.remove(about);
+                return "";
+            case "closed": // waits until all clients but so many are
+                while (clients.stream().filter(client -> !client.closed()).count()
+                        != Long.parseLong(about)) {
+                    System.gc();
+                    Thread.onSpinWait();
+                }
+                return clients.size();
+            case "decode": // a reading of a pump, after "open pump"
+                return decoded(about);
+            case "looks":
+                return looks;
+            default: // the machine type whose machine it is
+                return held.get(command).knows(about.getBytes(StandardCharsets.UTF_8));
+        }
+    }
+
+    private Machines open(String type) throws IOException {
+        return Machines.of(registry(type), registry -> new Client(), () -> nanos += 1_000_000);
+    }
+
+    private static Machines.Registry registry(String type) {
+        return new Machines.Registry(PARTITION.topic(), type, Map.of());
+    }
+
+    private static String decoded(String reading) throws IOException {
+        ReadingSchema schema =
+                new ReadingSchema(ROW, null, Map.of("x", "0 1"), 1000, 249, registry("pump"));
+        schema.open(
+                new InitializationContext() {
+                    @Override
+                    public MetricGroup getMetricGroup() {
+                        return new UnregisteredMetricsGroup();
+                    }
+
+                    @Override
+                    public UserCodeClassLoader getUserCodeClassLoader() {
+                        throw new UnsupportedOperationException();
+                    }
+                });
+        RowData row = schema.deserialize(reading.getBytes(StandardCharsets.UTF_8));
+        return row.isNullAt(2)
+                ? row.getString(0) + " is " + row.getDouble(1)
+                : row.getString(2) + ": " + row.getString(3) + (row.isNullAt(0) ? "" : "!");
+    }
+
+    private final class Client extends MockConsumer<byte[], byte[]> {
+
+        private int sent;
+
+        Client() {
+            super(OffsetResetStrategy.EARLIEST);
+            clients.add(this);
+            updateBeginningOffsets(Map.of(PARTITION, 0L));
+            if (isThere) {
+                PartitionInfo about = new PartitionInfo(PARTITION.topic(), 0, null, null, null);
+                updatePartitions(PARTITION.topic(), List.of(about));
+            }
+        }
+
+        @Override
+        public Map<TopicPartition, Long> endOffsets(
+                Collection<TopicPartition> partitions, Duration timeout) {
+            looks++;
+            if (broken != null) {
+                throw broken;
+            }
+            return Map.of(PARTITION, (long) topic.size());
+        }
+
+        @Override
+        public ConsumerRecords<byte[], byte[]> poll(Duration timeout) {
+            for (; sent < topic.size() && topic.get(sent) != LOST; sent++) {
+                addRecord(
+                        new ConsumerRecord<>(
+                                PARTITION.topic(), 0, sent, null, topic.get(sent)));
+            }
+            return super.poll(timeout);
+        }
+    }
+}

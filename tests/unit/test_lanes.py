@@ -1,0 +1,301 @@
+"""Alerts beside the model's: limits, rates, stuck sensors and silence, as Flink makes them."""
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import fields, replace
+from random import Random
+
+import pytest
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, Alert, alert_id, registration
+from flink_jobs.jobs import anomaly_sql
+from flink_jobs.jobs.checks import checked_channels, checks_text
+
+START = 1_700_000_000_000
+END = 2 * START  # no reading comes after it
+WINDOW_S, SLIDE_S, SILENT_AFTER_S = 30, 10, 60
+NO_CHECKS = {"limits": [], "max_rate_per_s": None, "stuck_after_s": None}
+LIMITS = [
+    {"severity": "warning", "low": 2.0, "high": 8.0, "hysteresis": 0.5},
+    {"severity": "critical", "low": None, "high": 9.0, "hysteresis": 0.5},
+]
+CHANNELS = [
+    {"name": "pressure", "unit": "bar", **NO_CHECKS, "limits": LIMITS},
+    {"name": "speed", "unit": "1/s", **NO_CHECKS},
+    {"name": "flow", "unit": "l/min", **NO_CHECKS, "max_rate_per_s": 0.3, "stuck_after_s": 9},
+]
+CONFIG = {
+    "machine_type": "pump",
+    "severity": "warning",
+    "channels": [channel["name"] for channel in CHANNELS],
+    "units": {channel["name"]: channel["unit"] for channel in CHANNELS},
+    "checks": checks_text(CHANNELS),
+    "checked": checked_channels(CHANNELS),
+    "window_s": WINDOW_S,
+    "slide_s": SLIDE_S,
+    "silent_after_s": SILENT_AFTER_S,
+}
+
+MACHINES = [
+    registration("m1", "pump", valid_from=0, line="line-1", area="Halle Süd"),
+    registration("m2", "pump", valid_from=0, area="hall-b"),
+]
+
+# What the lanes ask for, from files; and rows of `zones` as a job tells them that was restarted.
+BEFORE = """
+CREATE TEMPORARY SYSTEM FUNCTION pack AS 'plantline.Pack' LANGUAGE JAVA;
+CREATE TEMPORARY TABLE telemetry (
+  machine_id STRING, ts BIGINT, pressure DOUBLE, speed DOUBLE, flow DOUBLE,
+  event_time AS TO_TIMESTAMP_LTZ(ts, 3),
+  WATERMARK FOR event_time AS event_time
+) WITH (
+  'connector' = 'filesystem', 'path' = 'file://{folder}/readings', 'format' = 'plantline-reading',
+  'plantline-reading.max-ts' = '{max_ts}',
+  'plantline-reading.max-id-length' = '{max_id_length}',
+  'plantline-reading.valid.pressure' = '0 100',
+  'plantline-reading.valid.speed' = '0 100',
+  'plantline-reading.valid.flow' = '0 100'
+);
+CREATE TEMPORARY TABLE told (
+  machine_id STRING, ts BIGINT, channel STRING, kind STRING, `zone` INT, `value` DOUBLE,
+  threshold DOUBLE
+) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}/told', 'format' = 'json');
+CREATE TEMPORARY VIEW readings AS SELECT * FROM telemetry;
+CREATE TEMPORARY VIEW windows AS
+SELECT machine_id, window_time, pack(ts, pressure, speed, flow) AS packed
+FROM TABLE(HOP(TABLE readings, DESCRIPTOR(event_time), INTERVAL '10' SECOND, INTERVAL '30' SECOND))
+GROUP BY machine_id, window_start, window_end, window_time;
+"""
+AFTER = "SELECT * FROM limit_alerts UNION ALL SELECT * FROM silent_alerts"
+
+
+def lanes(machines_file):
+    """The lanes' statements without their inserts, as text."""
+    environment = Environment(
+        loader=PackageLoader("flink_jobs.jobs", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (SQL, not HTML)
+    )
+    filters = {"text": anomaly_sql._text, "name": anomaly_sql._name}
+    environment.filters.update(**filters, interval=anomaly_sql._interval)
+    text = environment.get_template("limits.sql.part").render(
+        CONFIG | {"machines_file": str(machines_file)}
+    )
+    lines = [line for line in text.splitlines() if not line.startswith(("--", "INSERT"))]
+    return "\n".join(lines)
+
+
+def told_zones(statements):
+    """The statements with what is told beside what is found."""
+    found = statements.replace("CREATE TEMPORARY VIEW zones AS", "CREATE TEMPORARY VIEW found AS")
+    assert found != statements
+    both = "CREATE TEMPORARY VIEW zones AS SELECT * FROM found UNION ALL SELECT * FROM told;\n"
+    at = found.index("CREATE TEMPORARY VIEW zone_steps")
+    return found[:at] + both + found[at:]
+
+
+def limit_alerts(machine, changes):
+    """The alerts of a machine by the changes (ts, channel, kind, zone, value, threshold)."""
+    entered = {}
+    for ts, channel, kind, zone, value, threshold in changes:
+        before, *raise_of = entered.get((channel, kind), (0, 0, 0.0))
+        if zone == before:
+            continue
+        entered[channel, kind] = zone, ts, threshold
+        for state, side, (raised_at, bound) in (
+            ("cleared", before, raise_of),
+            ("raised", zone, (ts, threshold)),
+        ):
+            rule = "stuck" if kind == "stuck" else "limit"
+            subject = {"stuck": channel, "rate": f"{channel}/rate"}.get(
+                kind, f"{channel}/{kind}/{'low' if side < 0 else 'high'}"
+            )
+            severity = kind if kind in ("warning", "critical") else "warning"
+            if side:
+                yield Alert(
+                    *(alert_id(machine, rule, subject, raised_at), state, machine, "pump", ts),
+                    *(rule, severity, channel, None, None, None, value, bound, "", None, None),
+                )
+
+
+def silent_alerts(machine, times):
+    """The same for silence, by the times of a machine's readings; told by their windows' ends."""
+    slide, last = 1000 * SLIDE_S, None
+    for ts in [*times, END]:
+        if last is not None:
+            last_end = last // slide * slide + 1000 * WINDOW_S
+            first_end = ts // slide * slide + slide
+            raised_at = last + 1000 * SILENT_AFTER_S
+            pause = first_end - last_end
+            # What lasts long enough for sure, and is never told too soon.
+            if pause > 1000 * (SILENT_AFTER_S - WINDOW_S + SLIDE_S):
+                assert ts - last > 1000 * SILENT_AFTER_S
+                yield "raised", alert_id(machine, "silent", "", raised_at), raised_at
+                if ts < END:
+                    in_window = [one for one in times if one < first_end]
+                    yield "cleared", alert_id(machine, "silent", "", raised_at), in_window[-1]
+            else:
+                assert ts - last < 1000 * (SILENT_AFTER_S + SLIDE_S)
+        last = ts
+
+
+# A restart forgets on which side a value lies in a hysteresis: what is above, restarts, comes next
+# into the lower one and rises again is one alert, not two. So none of the machines does that.
+HABITS = [(1.0, 2.25, 2.5, 5.0), (2.5, 5.0, 7.5, 7.75, 8.25, 8.75, 9.5), (1.0, 2.5, 7.5, 8.25, 9.5)]
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """(ts, values) of each machine, in order; pauses of up to 90 seconds, values of all zones."""
+    random = Random(6)  # noqa: S311  (no secret)
+    of_machine = {}
+    for number in range(60):
+        ts, flow, rows = START + random.randrange(20_000), 20.0, []
+        for _ in range(random.randrange(20, 80)):
+            usual = random.random() < 0.9
+            ts += random.choice([500, 1000, 2500]) if usual else random.randrange(40_000, 90_000)
+            flow = flow if random.random() < 0.7 else random.choice([20.0, 20.125, 21.0, 25.5])
+            pressure = random.choice([*HABITS[number % 3], math.nan])
+            rows.append((ts, (pressure, math.nan if random.random() < 0.1 else flow)))
+        rows.append((ts + 1000, (5.0, flow)))
+        of_machine["ü/1" if number == 0 else f"m{number}"] = rows
+    return of_machine
+
+
+def judged(jvm, machine, rows):
+    """The changes of zones that one process sees."""
+    answers = jvm.judge(CONFIG["checks"], [(machine, ts, values) for ts, values in rows])
+    return [
+        (ts, *change) for (ts, _), changes in zip(rows, answers, strict=True) for change in changes
+    ]
+
+
+def restarted(jvm, machine, rows, random):
+    """The same of a process that is restarted now and then, and forgets."""
+    cuts = sorted(random.sample(range(len(rows) + 1), 3))
+    return [
+        change
+        for first, stop in zip([0, *cuts], [*cuts, len(rows)], strict=True)
+        if first < stop
+        for change in judged(jvm, machine, rows[first:stop])
+    ]
+
+
+@pytest.fixture(scope="module")
+def alerts(flink, jvm, readings, tmp_path_factory):
+    """What Flink makes of the readings, and of machines "again …" that were told with restarts."""
+    folder = tmp_path_factory.mktemp("lanes")
+    random = Random(7)  # noqa: S311  (no secret)
+    sent = [
+        {"machine_id": machine, "ts": ts, "pressure": pressure, "flow": flow, "speed": 1}
+        for machine, rows in readings.items()
+        for ts, (pressure, flow) in rows
+    ]
+    # In one file: of two, one might be read after the other, and its readings come late.
+    write(folder / "readings", sorted(sent, key=lambda reading: reading["ts"]))
+    names = ("machine_id", "ts", "channel", "kind", "zone", "value", "threshold")
+    told = [
+        dict(zip(names, (f"again {machine}", *change), strict=True))
+        for machine, rows in readings.items()
+        for change in restarted(jvm, machine, rows, random)
+    ]
+    write(folder / "told", told)
+    (folder / "machines.json").write_text(json.dumps(MACHINES))
+    before = BEFORE.format(folder=folder, max_ts=MAX_TS, max_id_length=MAX_ID_LENGTH)
+    found = defaultdict(list)
+    for row in flink(f"{before}{told_zones(lanes(folder / 'machines.json'))}\n{AFTER}"):
+        alert = Alert(*map(value_of, fields(Alert), row))
+        found[alert.machine_id].append(alert)
+    return found
+
+
+def write(file, rows):
+    """Rows as lines of JSON; what is missing is null there."""
+    file.write_text("".join(json.dumps(row).replace("NaN", "null") + "\n" for row in rows))
+
+
+def value_of(field, text):
+    """A column as Flink prints it."""
+    if text == "null":
+        return None
+    return int(text) if "int" in field.type else float(text) if "float" in field.type else text
+
+
+def of_rule(alerts, *rules):
+    return [alert for alert in alerts if alert.rule in rules]
+
+
+def test_readings_beyond_a_limit_raise_and_clear_alerts(alerts, jvm, readings):
+    kinds = set()
+    for machine, rows in readings.items():
+        expected = limit_alerts(machine, judged(jvm, machine, rows))
+        found = of_rule(alerts[machine], "limit", "stuck")
+        texts = [repr(replace(alert, message="", line=None, area=None)) for alert in found]
+        assert sorted(texts) == sorted(map(repr, expected))
+        assert_in_order(found)
+        kinds |= {(alert.rule, alert.severity, alert.state, alert.channel) for alert in found}
+    assert len(kinds) == 2 * 4  # two severities, a rate and a stuck channel
+
+
+def test_messages_say_what_is_the_matter(alerts):
+    messages = {alert.message for found in alerts.values() for alert in found}
+    assert {
+        "pressure is 9.5 bar, above 9.0",
+        "pressure is 5.0 bar, no longer above 8.0",
+        "pressure is 1.0 bar, below 2.0",
+        "flow changes by 11.0 l/min per second, more than 0.3",
+        "flow changes by 0.0 l/min per second, no longer more than 0.3",
+        "flow has shown exactly 25.5 l/min for 9.0 s",
+        "flow shows another value, 20.125 l/min",
+        "sends readings again",
+    } <= messages
+    assert any(message.startswith("no reading since 2023-11-14 22:1") for message in messages)
+
+
+def test_alerts_say_where_their_machine_stands(alerts):
+    for machine in MACHINES:
+        found = alerts[machine["machine_id"]]
+        assert {alert.rule for alert in found} >= {"limit", "silent"}
+        places = {(alert.line, alert.area) for alert in found}
+        assert places == {(machine["line"], machine["area"])}
+    assert {(alert.line, alert.area) for alert in alerts["m3"]} == {(None, None)}
+
+
+def test_restarts_change_no_alert_of_a_limit(alerts, jvm, readings):
+    for machine, rows in readings.items():
+        again = f"again {machine}"
+        expected = list(limit_alerts(again, judged(jvm, machine, rows)))
+        found = [alert for alert in alerts[again] if alert.channel == "pressure"]
+        assert sorted((alert.alert_id, alert.state) for alert in found) == sorted(
+            (alert.alert_id, alert.state) for alert in expected if alert.channel == "pressure"
+        )
+        assert_in_order(alerts[again])
+
+
+def test_a_machine_that_stops_sending_raises_an_alert_until_it_sends_again(alerts, readings):
+    count = 0
+    for machine, rows in readings.items():
+        found = of_rule(alerts[machine], "silent")
+        assert [(alert.state, alert.alert_id, alert.ts) for alert in found] == list(
+            silent_alerts(machine, [ts for ts, _ in rows])
+        )
+        assert {alert.threshold for alert in found} == {SILENT_AFTER_S}
+        count += len(found)
+    assert count > 3 * len(readings)
+
+
+def assert_in_order(alerts):
+    """Each is raised, then cleared, before another one of the same kind is raised."""
+    last = {}
+    for alert in alerts:
+        kind = alert.channel, alert.severity, alert.rule, alert.threshold
+        before = last.get(kind)
+        if alert.state == "raised":
+            assert before is None or before.state == "cleared"
+        else:
+            assert (before.state, before.alert_id) == ("raised", alert.alert_id)
+        last[kind] = alert
