@@ -76,7 +76,9 @@ final class Check implements Serializable {
         }
         if (words.length != 4 || words[0].equals(STUCK)) {
             throw new IllegalArgumentException(
-                    channel + ": a check has its kind, low, high and hysteresis, stuck its seconds");
+                    channel
+                            + ": a check has its kind, low, high and hysteresis, or is stuck and"
+                            + " has its seconds");
         }
         double low = bound(words[1], Double.NEGATIVE_INFINITY);
         double high = bound(words[2], Double.POSITIVE_INFINITY);

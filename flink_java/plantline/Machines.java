@@ -143,7 +143,7 @@ final class Machines {
         properties.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
         properties.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, false);
         properties.put(ConsumerConfig.ALLOW_AUTO_CREATE_TOPICS_CONFIG, false);
-        // What is asked of a broker waits behind a fetch, and that for a record, half a second long.
+        // What is asked of a broker waits behind a fetch, and that half a second for a record.
         properties.put(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG, 10);
         return new KafkaConsumer<>(
                 properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
@@ -172,7 +172,7 @@ final class Machines {
         } catch (KafkaException error) {
             if (!isFailing) {
                 LOG.warn(
-                        "Topic {} cannot be read: machines that are registered now stay unknown: {}",
+                        "Topic {} cannot be read, who is registered now stays unknown: {}",
                         registry.topic(),
                         reason(error));
             }

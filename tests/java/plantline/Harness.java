@@ -95,8 +95,8 @@ public final class Harness {
     }
 
     /**
-     * The checks, most machines, channels, readings, (machine_id, ts, values) of each. Answers for each reading
-     * how many zones it changes, then (channel, kind, zone, value, threshold) of each.
+     * The checks, most machines, channels, readings, (machine_id, ts, values) of each. Answers for
+     * each reading how many zones it changes, then (channel, kind, zone, value, threshold) of each.
      */
     private static void judge(DataInputStream in, DataOutputStream out) throws IOException {
         String text = in.readUTF();
