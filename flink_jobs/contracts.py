@@ -228,8 +228,8 @@ def parse_alert(raw: bytes) -> Alert:
 def alert_id(machine_id: str, rule: str, subject: str, raised_at: int) -> str:
     """The id of an alert: the same condition found again gets the same id.
 
-    `subject` is the channel or model concerned, `raised_at` the ts of the reading or the end of the
-    window that raised it. The `cleared` record carries the id of its `raised`.
+    `subject` is what the rule is about, such as the model (docs/contracts.md tells of each rule), and
+    `raised_at` the ts of the alert as it was raised. The `cleared` record carries the same id.
     """
     # Plain text: the jobs compute the same in SQL.
     identity = f"{machine_id}/{rule}/{subject}/{raised_at}"

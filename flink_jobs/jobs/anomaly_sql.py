@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flink_jobs import contracts
 from flink_jobs.commissioning import REFERENCE_LAYOUT
+from flink_jobs.jobs.checks import checked_channels, checks_text
 
 # To be raised when a change of the template alters what Flink's operators keep in state.
 STATE_LAYOUT = 2
@@ -38,12 +39,16 @@ def statements(config: Mapping[str, Any], model: str, model_version: str) -> lis
             **config,
             "kafka_properties": config["kafka"],
             "channels": channels,
+            "checks": checks_text(config["channels"]),
+            "checked": checked_channels(config["channels"]),
+            "units": {c["name"]: c["unit"] for c in config["channels"]},
             "ranges": {c["name"]: (c["valid_min"], c["valid_max"]) for c in config["channels"]},
             "score_columns": score_columns(config),
             "ranks": _ranks(config),
             "model": model,
             "model_version": model_version,
             "clock": contracts.CLOCK,
+            "machines": contracts.MACHINES,
             "max_ts": contracts.MAX_TS,
             "max_id_length": contracts.MAX_ID_LENGTH,
             "dlq_max_bytes": contracts.DLQ_MAX_BYTES,
@@ -68,6 +73,9 @@ def state_version(config: Mapping[str, Any]) -> str:
         config["window_s"],
         config["slide_s"],
         config["commissioning_readings"],
+        # Lanes of their own, each with operators that a job without it does not have.
+        bool(checked_channels(config["channels"])),
+        config["silent_after_s"] is not None,
     )
     return hashlib.sha256(repr(shape).encode()).hexdigest()[:16]
 

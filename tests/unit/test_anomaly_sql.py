@@ -7,14 +7,18 @@ from jinja2 import UndefinedError
 
 from flink_jobs.jobs import anomaly_sql
 
+NO_CHECKS = {"limits": [], "max_rate_per_s": None, "stuck_after_s": None}
 CONFIG = {
     "job_name": "plantline-anomaly-pump",
     "machine_type": "pump",
     "telemetry_topic": "telemetry.pump",
     "channels": [
-        {"name": "pressure", "valid_min": -1, "valid_max": 16.5},
-        {"name": "temperature", "valid_min": -40, "valid_max": 200},
+        {"name": "pressure", "unit": "bar", "valid_min": -1, "valid_max": 16.5, **NO_CHECKS},
+        {"name": "temperature", "unit": "°C", "valid_min": -40, "valid_max": 200, **NO_CHECKS},
     ],
+    "unknown_machines": "accept",
+    "machines_file": "/etc/plantline/jobs/machines.json",
+    "silent_after_s": None,
     "window_s": 60,
     "slide_s": 10,
     "commissioning_readings": 400,
@@ -71,6 +75,28 @@ def test_state_version_follows_what_shapes_the_state(key):
     changed = copy.deepcopy(CONFIG)
     changed[key] = changed[key][:1] if key == "channels" else changed[key] + 10
     assert anomaly_sql.state_version(changed) != anomaly_sql.state_version(CONFIG)
+
+
+@pytest.mark.parametrize(
+    "lane", [{"silent_after_s": 60}, {"channels": [CONFIG["channels"][0] | {"max_rate_per_s": 1}]}]
+)
+def test_a_lane_more_writes_more_alerts_and_has_state_of_its_own(lane):
+    config = CONFIG | {"channels": CONFIG["channels"][:1]}
+    inserts = [
+        sum(text.startswith("INSERT INTO alerts") for text in anomaly_sql.statements(c, "m", "1"))
+        for c in (config, config | lane)
+    ]
+    assert inserts == [1, 2]
+    assert anomaly_sql.state_version(config | lane) != anomaly_sql.state_version(config)
+
+
+def test_registered_machines_are_read_from_their_topic_where_others_are_refused():
+    def text(unknown):
+        return "\n".join(anomaly_sql.statements(CONFIG | {"unknown_machines": unknown}, "m", "1"))
+
+    option = "'value.plantline-reading.registry.properties.bootstrap.servers' = 'a:9092,b:9092'"
+    assert option in text("reject")
+    assert "registry" not in text("accept")
 
 
 @pytest.mark.parametrize("key", ["severity", "kafka", "max_disorder_s"])

@@ -7,11 +7,9 @@ from dataclasses import fields, replace
 from random import Random
 
 import pytest
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, Alert, alert_id, registration
 from flink_jobs.jobs import anomaly_sql
-from flink_jobs.jobs.checks import checked_channels, checks_text
 
 START = 1_700_000_000_000
 END = 2 * START  # no reading comes after it
@@ -27,16 +25,23 @@ CHANNELS = [
     {"name": "flow", "unit": "l/min", **NO_CHECKS, "max_rate_per_s": 0.3, "stuck_after_s": 9},
 ]
 CONFIG = {
+    "job_name": "plantline-anomaly-pump",
     "machine_type": "pump",
+    "telemetry_topic": "telemetry.pump",
+    "kafka": {"bootstrap.servers": "a:9092"},
     "severity": "warning",
-    "channels": [channel["name"] for channel in CHANNELS],
-    "units": {channel["name"]: channel["unit"] for channel in CHANNELS},
-    "checks": checks_text(CHANNELS),
-    "checked": checked_channels(CHANNELS),
+    "unknown_machines": "accept",
+    "channels": [channel | {"valid_min": 0, "valid_max": 100} for channel in CHANNELS],
     "window_s": WINDOW_S,
     "slide_s": SLIDE_S,
+    "commissioning_readings": 400,
+    "max_disorder_s": 5,
+    "max_clock_ahead_s": 300,
     "silent_after_s": SILENT_AFTER_S,
 }
+VIEWS = ("zones", "zone_steps", "zone_alerts", "limit_alerts")
+VIEWS += ("spoken", "silences", "silence_steps", "silent_alerts")
+FUNCTIONS = ("packed_last", "zone_changes", "place_of")
 
 MACHINES = [
     registration("m1", "pump", valid_from=0, line="line-1", area="Halle Süd"),
@@ -72,21 +77,12 @@ AFTER = "SELECT * FROM limit_alerts UNION ALL SELECT * FROM silent_alerts"
 
 
 def lanes(machines_file):
-    """The lanes' statements without their inserts, as text."""
-    environment = Environment(
-        loader=PackageLoader("flink_jobs.jobs", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  (SQL, not HTML)
-    )
-    filters = {"text": anomaly_sql._text, "name": anomaly_sql._name}
-    environment.filters.update(**filters, interval=anomaly_sql._interval)
-    text = environment.get_template("limits.sql.part").render(
-        CONFIG | {"machines_file": str(machines_file)}
-    )
-    lines = [line for line in text.splitlines() if not line.startswith(("--", "INSERT"))]
-    return "\n".join(lines)
+    """The statements of the job that make these alerts, as text."""
+    wanted = {f"VIEW {name}" for name in VIEWS} | {f"FUNCTION {name}" for name in FUNCTIONS}
+    statements = anomaly_sql.statements(CONFIG | {"machines_file": str(machines_file)}, "m", "1")
+    found = [text for text in statements if " ".join(text.split(" AS ")[0].split()[-2:]) in wanted]
+    assert len(found) == len(wanted)
+    return ";\n".join(found) + ";\n"
 
 
 def told_zones(statements):
