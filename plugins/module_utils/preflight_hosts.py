@@ -41,6 +41,8 @@ DISK_SHARE = 0.85
 DAY_S = 86_400
 # What a host's firewall answers, ours among them, and no port where nobody listens.
 CLOSED_BY_FIREWALL = "no route to host"
+# What a host answers where nobody listens; some firewalls do, too.
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -306,14 +308,18 @@ def shared(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Prob
 def reachability(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Problem]:
     """One line for each pair of hosts, with all the ports that do not answer.
 
-    What a host's own firewall of ours still refuses is no problem: the run opens it first.
+    What a host's own firewall of ours still refuses is no problem: the run opens it first. Nor is a
+    service that listened a moment ago: it is restarting, since a former run was interrupted there.
     """
     for name, answer in answers.items():
         listeners = {(a, p): other for a, p, other in targets(inventory, inventory.hosts[name])}
         missed: dict[tuple[str, str, str], list[int]] = {}
         for address, port, why in answer.unreached:
             other = listeners.get((address, port), address)
-            if why == CLOSED_BY_FIREWALL and other in answers and answers[other].firewall:
+            found = answers.get(other)
+            if found and why == CLOSED_BY_FIREWALL and found.firewall:
+                continue
+            if found and why == REFUSED and port in found.listening:
                 continue
             missed.setdefault((other, address, why), []).append(port)
         for (other, address, why), numbers in missed.items():
