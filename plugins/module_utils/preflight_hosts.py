@@ -236,6 +236,16 @@ def _is_ours(listener: Listener, service: Service) -> bool:
     return listener.user == service.user
 
 
+def _is_served(inventory: Inventory, name: str, port: int, answer: Answer) -> bool:
+    """Whether the service that a port is for listened there when its host was asked."""
+    listener = answer.listening.get(port)
+    return listener is not None and any(
+        _is_ours(listener, service)
+        for service in services(inventory, inventory.hosts[name])
+        if port in (one.number for one in service.ports)
+    )
+
+
 def disks(inventory: Inventory, host: Host, answer: Answer, min_free_mb: int) -> Iterator[Problem]:
     seen = set()
     for path, disk in answer.disks.items():
@@ -319,7 +329,7 @@ def reachability(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterato
             found = answers.get(other)
             if found and why == CLOSED_BY_FIREWALL and found.firewall:
                 continue
-            if found and why == REFUSED and port in found.listening:
+            if found and why == REFUSED and _is_served(inventory, other, port, found):
                 continue
             missed.setdefault((other, address, why), []).append(port)
         for (other, address, why), numbers in missed.items():
