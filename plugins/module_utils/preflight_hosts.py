@@ -41,6 +41,8 @@ DISK_SHARE = 0.85
 DAY_S = 86_400
 # What a host's firewall answers, ours among them, and no port where nobody listens.
 CLOSED_BY_FIREWALL = "no route to host"
+# What a host answers where nobody listens; some firewalls do, too.
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,16 @@ def _is_ours(listener: Listener, service: Service) -> bool:
     return listener.user == service.user
 
 
+def _is_served(inventory: Inventory, name: str, port: int, answer: Answer) -> bool:
+    """Whether the service that a port is for listened there when its host was asked."""
+    listener = answer.listening.get(port)
+    return listener is not None and any(
+        _is_ours(listener, service)
+        for service in services(inventory, inventory.hosts[name])
+        if port in (one.number for one in service.ports)
+    )
+
+
 def disks(inventory: Inventory, host: Host, answer: Answer, min_free_mb: int) -> Iterator[Problem]:
     seen = set()
     for path, disk in answer.disks.items():
@@ -306,14 +318,18 @@ def shared(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Prob
 def reachability(inventory: Inventory, answers: Mapping[str, Answer]) -> Iterator[Problem]:
     """One line for each pair of hosts, with all the ports that do not answer.
 
-    What a host's own firewall of ours still refuses is no problem: the run opens it first.
+    What a host's own firewall of ours still refuses is no problem: the run opens it first. Nor is a
+    service that listened a moment ago: it is restarting, since a former run was interrupted there.
     """
     for name, answer in answers.items():
         listeners = {(a, p): other for a, p, other in targets(inventory, inventory.hosts[name])}
         missed: dict[tuple[str, str, str], list[int]] = {}
         for address, port, why in answer.unreached:
             other = listeners.get((address, port), address)
-            if why == CLOSED_BY_FIREWALL and other in answers and answers[other].firewall:
+            found = answers.get(other)
+            if found and why == CLOSED_BY_FIREWALL and found.firewall:
+                continue
+            if found and why == REFUSED and _is_served(inventory, other, port, found):
                 continue
             missed.setdefault((other, address, why), []).append(port)
         for (other, address, why), numbers in missed.items():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -13,6 +14,9 @@ from confluent_kafka.admin import AdminClient
 from exactly_once import balance, sent, windows_of
 from program import Program, account
 
+from flink_jobs import contracts
+from flink_jobs.tools.kafka import Publisher
+from flink_jobs.tools.stream import clock_reading, close_ts, event_time
 from tests.live.conftest import INVENTORY, ROOT, eventually, note, on, playbook, run
 
 HOSTS = ["node1", "node2", "node3"]
@@ -55,9 +59,20 @@ def login(settings, pki):
     return Login(settings, pki / "ca.pem")
 
 
+def close(client, kind, last):
+    """Event time goes on past the last window of the readings, as no machine sends any more."""
+    with Publisher(client) as publisher:
+        for partition in range(kind.partitions):
+            clock = clock_reading(close_ts(last, kind))
+            topic = contracts.telemetry_topic(kind.name)
+            publisher.send(topic, contracts.CLOCK.encode(), clock, partition)
+
+
 @pytest.fixture
 def passing(login, kind, client):
     """Readings that pass meanwhile; calling it ends them and looks what became of each."""
+    closed = event_time(client, kind) or 0
+    eventually("the present is past what was closed", lambda: time.time() * 1000 > closed, 120)
     with Program(login, kind) as program:
         eventually("readings pass", lambda: program.read or program.errors, 60)
 
@@ -69,6 +84,7 @@ def passing(login, kind, client):
             note(str(result))
             assert result.exact, str(result)
             # And the job has scored each window once.
+            close(client, kind, max(ts for _, ts in kept))
             windows = balance(client, windows_of(kept, kind), within_s=420)
             note(f"windows: {windows}")
             assert windows.exact, str(windows)

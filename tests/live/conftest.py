@@ -65,12 +65,17 @@ def playbook(name, *arguments, inventory=INVENTORY):
     result = run("ansible-playbook", name, "-i", inventory, *arguments, stdin=subprocess.DEVNULL)
     seconds = time.monotonic() - begin
     note(f"{name} {' '.join(arguments)}: {seconds:.0f} s")
+    return seconds, recap_of(result.stdout)
+
+
+def recap_of(output):
+    """What a run of a playbook counts of each host at its end: {host: {changed, failed, …}}."""
     recap = {}
-    for line in result.stdout.split("PLAY RECAP")[1].splitlines():
+    for line in output.split("PLAY RECAP")[1].splitlines():
         host, separator, counts = line.partition(" : ")
         if separator and counts.startswith("ok="):
             recap[host.strip()] = {k: int(v) for k, v in (c.split("=") for c in counts.split())}
-    return seconds, recap
+    return recap
 
 
 def on(host, command, check=True):
@@ -150,6 +155,15 @@ def bare_hosts(tmp_path_factory):
 def plant(bare_hosts):
     """The plant after its first site.yml; the value is the recap of that run."""
     return playbook("site.yml")[1]
+
+
+@pytest.fixture(scope="session")
+def again(plant):
+    """A second run of site.yml, which says all that it can say."""
+    begin = time.monotonic()
+    result = run("ansible-playbook", "site.yml", "-i", INVENTORY, "-vvv", "--diff")
+    note(f"site.yml again, -vvv --diff: {time.monotonic() - begin:.0f} s")
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,20 @@ def test_what_our_own_firewall_refuses_is_no_problem_since_the_run_opens_it():
     assert len(found(firewall=True)) == 1
 
 
+def test_a_service_that_restarts_meanwhile_is_no_problem():
+    asks = replace(READY, unreached=[("192.0.2.1", 9094, "refused")])
+
+    def found(listening):
+        answers = {"n1": replace(READY, listening=listening), "n2": asks}
+        return list(preflight_hosts.problems(plant(), answers, 2.0, 2048))
+
+    kafka = Listener("kafka", "java", "kafka.service")
+    assert found({9094: kafka}) == []
+    assert len(found({9092: kafka})) == 1
+    # Another process may have the port for itself alone.
+    assert any("way to n1" in str(one) for one in found({9094: Listener("root", "python3", "x")}))
+
+
 def test_the_same_trouble_everywhere_is_told_once():
     trouble = replace(READY, system="debian 11")
     found = preflight_hosts.problems(plant(), {"n1": trouble, "n2": trouble}, 2.0, 2048)
