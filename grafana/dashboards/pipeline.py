@@ -10,6 +10,7 @@ from grafana.dashboards import queries as q
 UID = "plantline-pipeline"
 OPERATOR = "flink_taskmanager_job_task_operator"
 WINDOWS = f"{OPERATOR}_machine_type_windows_scored"
+REPAIRED = f"{OPERATOR}_machine_type_channel_repair_values_repaired"
 INFERENCE = f"{OPERATOR}_machine_type_inference_time_us"
 
 
@@ -102,19 +103,25 @@ def build() -> Dashboard:
                     ),
                     kit.graph(
                         "Left out",
-                        "Late: behind the watermark, so that their windows were closed already."
-                        " Dead letters: not usable. Per second.",
+                        "Dead letters per second, by reason.",
                         [
                             kit.Query(
-                                f"sum(rate({OPERATOR}_numLateRecordsDropped{q.PLANT}"
+                                f"sum by (reason) (rate(plantline_dead_letters_total{q.PLANT}"
                                 "[$__rate_interval]))",
-                                "late readings",
-                            ),
+                                "{{reason}}",
+                            )
+                        ],
+                        unit="cps",
+                    ),
+                    kit.graph(
+                        "Repaired",
+                        "Values that cleaning left out or filled in, per second; a value counts once"
+                        " for each window that it is in.",
+                        [
                             kit.Query(
-                                f"sum(rate(plantline_dead_letters_total{q.PLANT}"
-                                "[$__rate_interval])) or vector(0)",
-                                "dead letters",
-                            ),
+                                rate(REPAIRED, "machine_type, channel, repair"),
+                                "{{machine_type}} {{channel}}: {{repair}}",
+                            )
                         ],
                         unit="cps",
                     ),
