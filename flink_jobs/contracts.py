@@ -29,6 +29,10 @@ MODEL_MAX_BYTES: Final = 16 * 1024 * 1024
 # A dead letter is the largest record that a broker takes by default, and its headers.
 DLQ_MAX_BYTES: Final = 2 * 1024 * 1024
 
+# So much of a record becomes a dead letter at most. Brokers limit what is compressed, so a larger
+# one comes only of what is nearly nothing, such as zeros.
+MAX_RAW_BYTES: Final = 16 * 1024 * 1024
+
 # The machine whose readings only move event time: never scored, stored or counted.
 CLOCK: Final = "_clock"
 

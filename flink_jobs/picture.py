@@ -175,7 +175,10 @@ class Picture:
         if machine is None:
             return
         # Of each condition the newest word counts: a `cleared` may never have come.
-        condition = (alert.rule, alert.model or alert.channel or "")
+        subject = alert.model or alert.channel or ""
+        if alert.rule == "limit":  # a channel may have several
+            subject += f" {alert.severity} {alert.threshold}"
+        condition = (alert.rule, subject)
         newest = machine.alerts.get(condition)
         if newest is None or alert.ts >= newest.ts:
             machine.alerts[condition] = alert

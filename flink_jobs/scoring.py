@@ -28,8 +28,8 @@ class Scored:
     """Results of B windows.
 
     columns, each (B,): score, threshold, and channel1, share1, … of the main causes. repaired: how
-    many values of each channel (C,), by kind (the fields of Repairs), and duplicates: how many
-    readings; both of the windows that have a reference, all together.
+    many values of each channel (C,), by kind (the fields of Repairs), in the windows that have a
+    reference. duplicates: how many readings the windows declare, one for each window it is in.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -100,7 +100,7 @@ def score_windows(
         table[f"share{rank}"] = np.full(size, np.nan)
 
     known = {row: one for row, one in enumerate(references) if one is not None}
-    windows, duplicates = unpack([packed[row] for row in known], len(rules))
+    windows, _ = unpack([packed[row] for row in known], len(rules))
     normal = np.array(list(known.values()), dtype=np.float64).reshape(
         len(known), len(commissioning.FIELDS) * len(rules)
     )
@@ -118,7 +118,7 @@ def score_windows(
         table[f"channel{rank + 1}"][rows] = names[order[:, rank]]
         table[f"share{rank + 1}"][rows] = shares[:, rank]
     repaired = {kind: counts.sum(axis=0) for kind, counts in vars(repairs).items()}
-    return Scored(table, repaired, int(duplicates.sum()))
+    return Scored(table, repaired, sum(map(duplicates, packed)))
 
 
 class Places:

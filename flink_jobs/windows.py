@@ -175,6 +175,11 @@ def unpack(packed: Sequence[bytes], channels: int) -> tuple[Windows, NDArray[np.
     return Windows(numbers.view("<i8")[place], values, starts), duplicates
 
 
+def duplicates(packed: bytes) -> int:
+    """How many a packed window declares."""
+    return int.from_bytes(packed[2 * _WORD : _HEADER_WORDS * _WORD], "little")
+
+
 def _check(what: str, found: NDArray[np.signedinteger], wrong: NDArray[np.bool_]) -> None:
     if wrong.any():
         first = int(wrong.argmax())

@@ -104,6 +104,12 @@ def _other_key(random: Random, channels: Channels) -> Record:
     return replace(_changed("bad_key")(random, channels), key=b"m99")
 
 
+def _key_of_bytes(random: Random, channels: Channels) -> Record:
+    """A key that is no text, or is cut in the middle of a character."""
+    key = random.choice([b"\xc3", b"m1\xf0", b"\xe2\x82", b"\xff\xfe", b"m" * 79 + b"\xc3\xbc"])
+    return replace(_changed("bad_key")(random, channels), key=key)
+
+
 def _unknown_machine(random: Random, channels: Channels) -> Record:
     return replace(_changed("unknown_machine", machine_id="ghost")(random, channels), key=b"ghost")
 
@@ -160,6 +166,7 @@ KINDS: dict[str, Callable[[Random, Channels], Record]] = {
     "beyond its range": _beyond,
     "no key": _null_key,
     "another machine's key": _other_key,
+    "a key that is no text": _key_of_bytes,
     "an unknown machine": _unknown_machine,
     "from 1970": _changed("late", ts=0),
     "from 2200": _changed("clock_ahead", ts=YEAR_2200),

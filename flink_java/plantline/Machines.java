@@ -57,7 +57,7 @@ final class Machines {
     private static final Map<Registry, WeakReference<Machines>> SHARED = new HashMap<>();
 
     // Moves event time where no machine does, and is none: flink_jobs.contracts.CLOCK.
-    private static final ByteBuffer CLOCK = utf8("_clock");
+    static final byte[] CLOCK = "_clock".getBytes(StandardCharsets.UTF_8);
 
     private static final Duration FIRST_READ = Duration.ofSeconds(60);
     private static final Duration NEXT_READ = Duration.ofSeconds(5); // while readings wait
@@ -152,7 +152,7 @@ final class Machines {
     /** Whether a machine is known, its id given as UTF-8 in an array that stays as it is. */
     boolean knows(byte[] machineId) {
         ByteBuffer id = ByteBuffer.wrap(machineId);
-        return known.contains(id) || id.equals(CLOCK) || isFound(id);
+        return known.contains(id) || id.equals(ByteBuffer.wrap(CLOCK)) || isFound(id);
     }
 
     private synchronized boolean isFound(ByteBuffer id) {

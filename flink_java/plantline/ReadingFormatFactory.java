@@ -37,6 +37,12 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
                     .noDefaultValue()
                     .withDescription("How many characters a machine_id may have.");
 
+    private static final ConfigOption<Integer> MAX_RAW_BYTES =
+            ConfigOptions.key("max-raw-bytes")
+                    .intType()
+                    .noDefaultValue()
+                    .withDescription("Of a record that is refused, so many bytes are passed on.");
+
     private static final ConfigOption<Map<String, String>> VALID =
             ConfigOptions.key("valid")
                     .mapType()
@@ -80,7 +86,7 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
 
     @Override
     public Set<ConfigOption<?>> requiredOptions() {
-        return Set.of(MAX_TS, MAX_ID_LENGTH, VALID);
+        return Set.of(MAX_TS, MAX_ID_LENGTH, MAX_RAW_BYTES, VALID);
     }
 
     @Override
@@ -95,6 +101,7 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
         Map<String, String> valid = options.get(VALID);
         long maxTs = options.get(MAX_TS);
         int maxIdLength = options.get(MAX_ID_LENGTH);
+        int maxRawBytes = options.get(MAX_RAW_BYTES);
         Machines.Registry registry =
                 options.get(KNOWN_MACHINES) == Known.TOPIC ? registry(options) : null;
         return new DecodingFormat<>() {
@@ -107,6 +114,7 @@ public final class ReadingFormatFactory implements DeserializationFormatFactory 
                         valid,
                         maxTs,
                         maxIdLength,
+                        maxRawBytes,
                         registry);
             }
 

@@ -14,31 +14,37 @@ import org.apache.flink.table.types.DataType;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * Every record becomes one row, good or bad; SQL decides where it goes.
  *
  * <ul>
  *   <li>machine_id STRING, ts BIGINT, and a DOUBLE column for each channel: what a good record
- *       holds, NULL in a bad one; a channel that is null or absent is NULL, too
- *   <li>raw BYTES: the value as it came, NULL for a tombstone
+ *       holds, NULL in a bad one; a channel that is null or absent is NULL, too. A record that is
+ *       refused for its values or its machine keeps its ts
+ *   <li>raw BYTES: the value as it came, NULL for a tombstone; of more than max-raw-bytes the first
+ *       of them
  *   <li>reason STRING: NULL for a good record, else why it is refused: one of {@link
  *       Decoder#REASONS}, or else unknown_machine if the machine is not in the registry
  *   <li>detail STRING: the same for people
  * </ul>
  *
  * <p>Columns come in any order, and none is a must. Counts, below the operator's group
- * `deserializer`: readings_good, readings_refused with label `reason`, and unknown_fields of
- * good ones.
+ * `deserializer`: readings_good, readings_refused with label `reason`, clock_ticks of the reserved
+ * machine, and unknown_fields of good ones.
  */
 final class ReadingSchema implements DeserializationSchema<RowData> {
 
     private static final long serialVersionUID = 1;
 
     private static final String UNKNOWN_MACHINE = "unknown_machine";
+    private static final Set<String> WITH_TIME =
+            Set.of(Decoder.BAD_VALUE, Decoder.OUT_OF_RANGE, UNKNOWN_MACHINE);
 
     private final String[] columns; // null where a channel is
     private final String[] channels; // in the order of their columns
@@ -46,6 +52,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
     private final double[] high;
     private final long maxTs;
     private final int maxIdLength;
+    private final int maxRawBytes;
     private final Machines.Registry registry; // null if every machine is known
     private final TypeInformation<RowData> produced;
 
@@ -54,6 +61,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
     private transient Map<String, StringData> reasons;
     private transient Counter good;
     private transient Map<String, Counter> refused;
+    private transient Counter clockTicks;
     private transient Counter unknownFields;
 
     /**
@@ -69,11 +77,13 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
             Map<String, String> valid,
             long maxTs,
             int maxIdLength,
+            int maxRawBytes,
             Machines.Registry registry) {
         this.produced = produced;
         this.registry = registry;
         this.maxTs = maxTs;
         this.maxIdLength = maxIdLength;
+        this.maxRawBytes = maxRawBytes;
         List<String> names = DataType.getFieldNames(row);
         List<DataType> types = DataType.getFieldDataTypes(row);
         columns = new String[names.size()];
@@ -126,6 +136,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
         machines = registry == null ? null : Machines.of(registry);
         MetricGroup group = context.getMetricGroup();
         good = group.counter("readings_good");
+        clockTicks = group.counter("clock_ticks");
         unknownFields = group.counter("unknown_fields");
         refused = new HashMap<>();
         reasons = new HashMap<>();
@@ -146,7 +157,7 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
         if (machines != null && !machines.knows(decoder.machineId())) {
             return refusal(record, UNKNOWN_MACHINE, stranger());
         }
-        good.inc();
+        (Arrays.equals(decoder.machineId(), Machines.CLOCK) ? clockTicks : good).inc();
         unknownFields.inc(decoder.unknownFields());
         return reading(record);
     }
@@ -187,14 +198,21 @@ final class ReadingSchema implements DeserializationSchema<RowData> {
 
     private RowData refusal(byte[] record, String reason, String detail) {
         refused.get(reason).inc();
+        byte[] raw = record;
+        if (record != null && record.length > maxRawBytes) {
+            raw = Arrays.copyOf(record, maxRawBytes);
+            detail += "; cut, it had " + record.length + " bytes";
+        }
         GenericRowData row = new GenericRowData(columns.length);
         for (int i = 0; i < columns.length; i++) {
             if ("raw".equals(columns[i])) {
-                row.setField(i, record);
+                row.setField(i, raw);
             } else if ("reason".equals(columns[i])) {
                 row.setField(i, reasons.get(reason));
             } else if ("detail".equals(columns[i])) {
                 row.setField(i, StringData.fromString(detail));
+            } else if ("ts".equals(columns[i]) && WITH_TIME.contains(reason)) {
+                row.setField(i, decoder.ts());
             }
         }
         return row;

@@ -15,6 +15,9 @@ from flink_jobs.jobs.checks import checked_channels, checks_text
 # To be raised when a change of the template alters what Flink's operators keep in state.
 STATE_LAYOUT = 2
 
+# What a broker ends sooner, after an outage of its own too, is lost: Flink has it in no checkpoint.
+TRANSACTION_TIMEOUT_MS = 604_800_000
+
 # How many channels a prediction names as the main causes of its score.
 TOP_CHANNELS = 3
 
@@ -51,7 +54,8 @@ def statements(config: Mapping[str, Any], model: str, model_version: str) -> lis
             "machines": contracts.MACHINES,
             "max_ts": contracts.MAX_TS,
             "max_id_length": contracts.MAX_ID_LENGTH,
-            "dlq_max_bytes": contracts.DLQ_MAX_BYTES,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+            "max_raw_bytes": contracts.MAX_RAW_BYTES,
         }
     )
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))

@@ -59,6 +59,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
         self._unscored = metrics.counter("windows_unscored")
         self._alerting = metrics.counter("windows_alerting")
         self._inference_us = metrics.counter("inference_time_us")
+        self._duplicates = metrics.counter("readings_duplicate")
         # A value counts once for each window that it is in.
         self._repaired = {
             (kind, channel): metrics.add_group("channel", channel)
@@ -92,6 +93,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
         self._unscored.inc(len(scores) - scored)
         self._alerting.inc(int((scores > self._detector.threshold).sum()))
         self._inference_us.inc(took_ns // 1000)
+        self._duplicates.inc(found.duplicates)
         for kind, counts in found.repaired.items():
             for channel, count in zip(self._detector.channels, counts.tolist(), strict=True):
                 self._repaired[kind, channel].inc(count)

@@ -5,8 +5,8 @@
     python -m flink_jobs.tools.dlq replay --reason R ... [--machine GLOB ...] [--dry-run]
 
 `replay` sends each dead letter, key and value untouched, to the topic it was refused on, and marks
-it with a header, so that no dead letter is replayed twice. One whose window is over by then is
-refused again, as `late`.
+it with a header, so that no dead letter is replayed twice. One that is refused again (as `late`
+where its window is over) becomes another dead letter, which is left out unless `--again` is given.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def dead_letters(
             yield one
 
 
-def replayed(config: Config, topic: str, since: int) -> set[str]:
-    """The places of the dead letters that were sent to a topic again."""
+def replayed(config: Config, topic: str, since: int) -> dict[str, str]:
+    """The places of the dead letters that were sent to a topic again: where they lie there now."""
     return {
-        headers[REPLAY_HEADER]
+        headers[REPLAY_HEADER]: f"kafka:{topic}/{message.partition()}/{message.offset()}"
         for message in read_all(config, topic, since)
         if REPLAY_HEADER in (headers := _headers(message))
     }
@@ -114,19 +114,30 @@ def shown(one: DeadLetter) -> str:
     )
 
 
-def replay(config: Config, letters: list[DeadLetter], *, dry_run: bool) -> str:
-    """Sends dead letters to their topics again; says what became of them. Raises ToolError."""
+def replay(
+    config: Config, letters: list[DeadLetter], *, again: bool = False, dry_run: bool = False
+) -> str:
+    """Sends dead letters to their topics again; says what became of them. Raises ToolError.
+
+    `again` for those, too, that came of an earlier replay.
+    """
     by_topic: dict[str, list[DeadLetter]] = {}
     for one in letters:
         by_topic.setdefault(one.topic or "", []).append(one)
     elsewhere = len(by_topic.pop("", []))
-    sent = before = 0
-    with Publisher(config) as publisher:
+    sent = before = in_vain = 0
+    # With one more header than the broker took it with.
+    size = {"message.max.bytes": str(2 * contracts.MAX_RAW_BYTES)}
+    with Publisher({**config, **size}) as publisher:
         for topic, its_letters in by_topic.items():
             known = replayed(config, topic, min(one.appended for one in its_letters))
+            places = set(known.values())
             for one in its_letters:
                 if one.place in known:
                     before += 1
+                    continue
+                if one.source in places and not again:
+                    in_vain += 1
                     continue
                 sent += 1
                 if not dry_run:
@@ -137,6 +148,8 @@ def replay(config: Config, letters: list[DeadLetter], *, dry_run: bool) -> str:
     ]
     if before:
         lines.append(f"{before} left out: they were replayed before")
+    if in_vain:
+        lines.append(f"{in_vain} left out: they were refused again after a replay; see --again")
     if elsewhere:
         lines.append(f"{elsewhere} left out: they did not come from a Kafka topic")
     return "\n".join(lines)
@@ -190,6 +203,9 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--limit", type=int, default=20, help="at most (%(default)s)")
         if name == "replay":
             command.add_argument("--dry-run", action="store_true", help="say what would be sent")
+            command.add_argument(
+                "--again", action="store_true", help="also what was refused again after a replay"
+            )
     options = parser.parse_args(arguments)
     return cli.run(lambda: _command(options))
 
@@ -203,7 +219,7 @@ def _command(options: argparse.Namespace) -> int:
         for one in islice(letters, options.limit):
             print(shown(one))
     else:
-        print(replay(config, list(letters), dry_run=options.dry_run))
+        print(replay(config, list(letters), again=options.again, dry_run=options.dry_run))
     return 0
 
 

@@ -131,6 +131,21 @@ def test_a_replay_sends_each_back_once_and_says_what_it_left_out(topics, publish
     assert "1 left out: they did not come from a Kafka topic" in said
 
 
+def test_what_was_refused_again_is_left_out_unless_it_is_asked_for(topics, publisher):
+    topics["telemetry.pump"] = [Record(9, replay="2/0")]
+    topics["dlq"] = [
+        Record(0, source=SOURCE, reason="late"),
+        Record(1, source="kafka:telemetry.pump/2/9", reason="late"),
+    ]
+    letters = list(dlq.dead_letters({}, None, ["late"], []))
+    said = dlq.replay({}, letters)
+    assert publisher() == []
+    assert "1 left out: they were replayed before" in said
+    assert "1 left out: they were refused again" in said
+    dlq.replay({}, letters, again=True)
+    assert [headers for *_, headers in publisher()] == [[("dlq.replay", "2/1")]]
+
+
 def test_a_summary_counts_by_reason_and_source(topics, capsys):
     letters = [
         dlq.dead_letter(Record(n, source=SOURCE, reason="late", detail=f"number {n}"))

@@ -8,10 +8,12 @@ from string import Template
 
 import numpy as np
 
-from flink_jobs import windows
-from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, ContractError, parse_reading
+from flink_jobs import clock, windows
+from flink_jobs.contracts import MAX_ID_LENGTH, MAX_RAW_BYTES, MAX_TS, ContractError, parse_reading
 from tests import hostile
 
+# Of the windows that are packed into one.
+ENOUGH = 30
 CHANNELS = {"pressure": (-1.0, 16.0), "flow_2": (0.0, 400.0)}
 CHECKS = "pressure: warning 2 14 0.5; flow_2: critical - 399 1"
 
@@ -32,6 +34,7 @@ CREATE TEMPORARY TABLE telemetry (
   'format' = 'plantline-reading',
   'plantline-reading.max-ts' = '$max_ts',
   'plantline-reading.max-id-length' = '$max_id_length',
+  'plantline-reading.max-raw-bytes' = '$max_raw_bytes',
   'plantline-reading.valid.pressure' = '-1 16',
   'plantline-reading.valid.flow_2' = '0.0 400.0'
 );
@@ -49,11 +52,16 @@ UNION ALL
 SELECT 'count', machine_id, CAST(window_time AS TIMESTAMP(3)),
   ENCODE(CAST(packed_count(packed) AS STRING), 'UTF-8') FROM hop
 UNION ALL
-SELECT 'over', machine_id, CAST(window_time AS TIMESTAMP(3)), pack_all(packed) OVER (
+SELECT 'over', machine_id, CAST(window_time AS TIMESTAMP(3)), pack_all(packed, 1000000) OVER (
   PARTITION BY machine_id ORDER BY window_time
   ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM tumble
 UNION ALL
-SELECT 'refused', reason, CAST(NULL AS TIMESTAMP(3)), `raw` FROM telemetry WHERE reason IS NOT NULL
+SELECT 'enough', machine_id, CAST(window_time AS TIMESTAMP(3)), pack_all(packed, $enough) OVER (
+  PARTITION BY machine_id ORDER BY window_time
+  ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM tumble
+UNION ALL
+SELECT 'refused', reason, CAST(TO_TIMESTAMP_LTZ(ts, 3) AS TIMESTAMP(3)), `raw`
+FROM telemetry WHERE reason IS NOT NULL
 UNION ALL
 SELECT 'zone', machine_id, CAST(event_time AS TIMESTAMP(3)),
   ENCODE(CONCAT_WS(' ', channel, kind, CAST(zone AS STRING), CAST(z.`value` AS STRING)), 'UTF-8')
@@ -79,7 +87,7 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
         try:
             reading = parse_reading(value, CHANNELS, CHANNELS)
         except ContractError as error:
-            refused[error.reason, value] += 1
+            refused[error.reason, moves(value), value] += 1
             files[zlib.crc32(value) % 2].append(value)
         else:
             row = [np.nan if one is None else one for one in reading.values.values()]
@@ -94,12 +102,18 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
         start=hostile.START,
         max_ts=MAX_TS,
         max_id_length=MAX_ID_LENGTH,
+        max_raw_bytes=MAX_RAW_BYTES,
+        enough=ENOUGH,
         checks=CHECKS,
     )
     for kind, subject, time, value in flink(statements):
         rows[kind].append((subject, time, bytes.fromhex(value)))
 
-    assert Counter((reason, value) for reason, _, value in rows["refused"]) == refused
+    # With the time by which each moves event time, as the clock service takes it.
+    assert refused == Counter(
+        (reason, None if time == "null" else end(time) - 1, value)
+        for reason, time, value in rows["refused"]
+    )
 
     hops = {(machine, end(time)): packed for machine, time, packed in rows["hop"]}
     assert len(hops) == len(rows["hop"])
@@ -114,6 +128,12 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
     }
     latest = {machine: packed for machine, _, packed in sorted(rows["over"], key=lambda r: r[1])}
     assert latest == {machine: pack(all_of_it) for machine, all_of_it in readings.items()}
+    enough = {(machine, end(time)): packed for machine, time, packed in rows["enough"]}
+    assert enough == {
+        (machine, to): packed
+        for machine, all_of_it in readings.items()
+        for to, packed in until_enough(all_of_it, 20_000)
+    }
 
     judged = [(m, ts, row) for m, all_of_it in readings.items() for ts, row in all_of_it]
     zones = Counter(
@@ -122,6 +142,20 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
         for channel, kind, zone, value, _ in changes
     )
     assert Counter((m, end(time) - 1, text.decode()) for m, time, text in rows["zone"]) == zones
+
+
+class Appended:
+    """A record on its topic, appended at the end of time."""
+
+    def __init__(self, value):
+        self.value = lambda: value
+        self.offset = lambda: 0
+        self.timestamp = lambda: (2, MAX_TS)
+
+
+def moves(value):
+    """The time to which a record moves event time, None where it does not."""
+    return clock.seen(clock.Partition(), Appended(value), 0).newest
 
 
 def end(time):
@@ -133,6 +167,16 @@ def pack(readings):
     return windows.pack(
         np.array([ts for ts, _ in readings]), np.array([row for _, row in readings])
     )
+
+
+def until_enough(readings, size):
+    """(end, packed) of windows one after another, each with those before it until they are enough."""
+    taken = []
+    for to, _ in sorted(sliding(readings, size, size)):
+        taken += [(ts, row) for ts, row in readings if to - size <= ts < to]
+        yield to, pack(taken)
+        if len({ts for ts, _ in taken}) >= ENOUGH:
+            taken = []
 
 
 def sliding(readings, size, slide):

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, Alert, alert_id, registration
+from flink_jobs.contracts import MAX_ID_LENGTH, MAX_RAW_BYTES, MAX_TS, Alert, alert_id, registration
 from flink_jobs.jobs import anomaly_sql
 
 START = 1_700_000_000_000
@@ -59,6 +59,7 @@ CREATE TEMPORARY TABLE telemetry (
   'connector' = 'filesystem', 'path' = 'file://{folder}/readings', 'format' = 'plantline-reading',
   'plantline-reading.max-ts' = '{max_ts}',
   'plantline-reading.max-id-length' = '{max_id_length}',
+  'plantline-reading.max-raw-bytes' = '{max_raw_bytes}',
   'plantline-reading.valid.pressure' = '0 100',
   'plantline-reading.valid.speed' = '0 100',
   'plantline-reading.valid.flow' = '0 100'
@@ -201,7 +202,9 @@ def alerts(flink, jvm, readings, tmp_path_factory):
     ]
     write(folder / "told", told)
     (folder / "machines.json").write_text(json.dumps(MACHINES))
-    before = BEFORE.format(folder=folder, max_ts=MAX_TS, max_id_length=MAX_ID_LENGTH)
+    before = BEFORE.format(
+        folder=folder, max_ts=MAX_TS, max_id_length=MAX_ID_LENGTH, max_raw_bytes=MAX_RAW_BYTES
+    )
     found = defaultdict(list)
     for row in flink(f"{before}{told_zones(lanes(folder / 'machines.json'))}\n{AFTER}"):
         alert = Alert(*map(value_of, fields(Alert), row))

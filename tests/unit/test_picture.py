@@ -139,6 +139,18 @@ def test_one_channel_back_inside_its_limits_does_not_clear_the_other():
     assert served(*records).value("machine_alert", **PUMP, rule="limit") == 0
 
 
+def test_one_limit_of_a_channel_that_is_kept_again_does_not_clear_the_other():
+    def limit(severity, threshold, state, ts):
+        changes = {"rule": "limit", "model": None, "channel": "pressure", "severity": severity}
+        return alert(**changes, threshold=threshold, state=state, ts=ts)
+
+    records = [limit("warning", 10.0, "raised", 1), limit("critical", 12.0, "raised", 2)]
+    records.append(limit("critical", 12.0, "cleared", 3))
+    assert served(*records).value("machine_alert", **PUMP, rule="limit") == 1
+    records.append(limit("warning", 10.0, "cleared", 4))
+    assert served(*records).value("machine_alert", **PUMP, rule="limit") == 0
+
+
 def test_the_heartbeat_is_in_its_own_metric_and_in_no_other():
     beat = {"machine_id": "_heartbeat", "machine_type": "_heartbeat"}
     found = served(
