@@ -232,7 +232,7 @@ def parse_alert(raw: bytes) -> Alert:
 def alert_id(machine_id: str, rule: str, subject: str, raised_at: int) -> str:
     """The id of an alert: the same condition found again gets the same id.
 
-    `subject` is what the rule is about, such as the model (docs/contracts.md tells of each rule), and
+    `subject` is what the rule is about, such as the model (docs/contracts.md tells of each), and
     `raised_at` the ts of the alert as it was raised. The `cleared` record carries the same id.
     """
     # Plain text: the jobs compute the same in SQL.

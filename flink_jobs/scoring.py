@@ -20,7 +20,7 @@ from flink_jobs import commissioning
 from flink_jobs.cleaning import Repairs, Rules, clean
 from flink_jobs.features import Features
 from flink_jobs.model import Detector
-from flink_jobs.windows import Windows, unpack
+from flink_jobs.windows import Windows, duplicates, unpack
 
 
 @dataclass(frozen=True, eq=False)

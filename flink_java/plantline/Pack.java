@@ -55,14 +55,16 @@ public final class Pack extends AggregateFunction<byte[], Readings> {
         return inference(
                 InputTypeStrategies.varyingSequence(
                         InputTypeStrategies.explicit(DataTypes.BIGINT()),
-                        InputTypeStrategies.explicit(DataTypes.DOUBLE())));
+                        InputTypeStrategies.explicit(DataTypes.DOUBLE())),
+                ACCUMULATOR,
+                DataTypes.BYTES().notNull());
     }
 
-    static TypeInference inference(InputTypeStrategy input) {
+    static TypeInference inference(InputTypeStrategy input, DataType accumulator, DataType output) {
         return TypeInference.newBuilder()
                 .inputTypeStrategy(input)
-                .accumulatorTypeStrategy(TypeStrategies.explicit(ACCUMULATOR))
-                .outputTypeStrategy(TypeStrategies.explicit(DataTypes.BYTES().notNull()))
+                .accumulatorTypeStrategy(TypeStrategies.explicit(accumulator))
+                .outputTypeStrategy(TypeStrategies.explicit(output))
                 .build();
     }
 }

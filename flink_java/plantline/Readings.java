@@ -100,11 +100,6 @@ public final class Readings {
         }
     }
 
-    void clear() {
-        setRows(new byte[0]);
-        duplicates = 0;
-    }
-
     /**
      * How many readings a packed window holds.
      *

@@ -115,8 +115,8 @@ def build() -> Dashboard:
                     ),
                     kit.graph(
                         "Repaired",
-                        "Values that cleaning left out or filled in, per second; a value counts once"
-                        " for each window that it is in.",
+                        "Values that cleaning left out or filled in, per second; a value counts"
+                        " once for each window that it is in.",
                         [
                             kit.Query(
                                 rate(REPAIRED, "machine_type, channel, repair"),

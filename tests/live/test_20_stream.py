@@ -141,7 +141,9 @@ def test_a_clock_from_the_future_does_not_move_event_time(client, kind):
     names = [channel.name for channel in kind.channels]
     far = time.time_ns() // 1_000_000 + 10 * 365 * 86_400_000
     send(client, kind, [(machine, far, dict.fromkeys(names, 1.0))], close=False)
-    readings = [(machine, start + i * 1000, {name: float(i % 10) for name in names}) for i in range(60)]
+    readings = [
+        (machine, start + i * 1000, {name: float(i % 10) for name in names}) for i in range(60)
+    ]
     send(client, kind, readings)
     expected = windows_of([(m, ts) for m, ts, _ in readings], kind)
     result = balance(client, expected, within_s=120)

@@ -9,10 +9,12 @@ from string import Template
 import numpy as np
 
 from flink_jobs import clock, windows
-from flink_jobs.contracts import MAX_ID_LENGTH, MAX_RAW_BYTES, MAX_TS, ContractError, parse_reading
+from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS, ContractError, parse_reading
 from tests import hostile
 
-# Of the windows that are packed into one.
+# What is passed on of a record that is refused.
+RAW_BYTES = 150
+# First readings of a machine.
 ENOUGH = 30
 CHANNELS = {"pressure": (-1.0, 16.0), "flow_2": (0.0, 400.0)}
 CHECKS = "pressure: warning 2 14 0.5; flow_2: critical - 399 1"
@@ -20,7 +22,7 @@ CHECKS = "pressure: warning 2 14 0.5; flow_2: critical - 399 1"
 # Rows without a time get one: only a source that emits watermarks itself takes them as they are.
 STATEMENTS = Template("""
 CREATE TEMPORARY SYSTEM FUNCTION pack AS 'plantline.Pack' LANGUAGE JAVA;
-CREATE TEMPORARY SYSTEM FUNCTION pack_all AS 'plantline.PackAll' LANGUAGE JAVA;
+CREATE TEMPORARY SYSTEM FUNCTION first_readings AS 'plantline.FirstReadings' LANGUAGE JAVA;
 CREATE TEMPORARY SYSTEM FUNCTION packed_count AS 'plantline.PackedCount' LANGUAGE JAVA;
 CREATE TEMPORARY SYSTEM FUNCTION zone_changes AS 'plantline.ZoneChanges' LANGUAGE JAVA;
 CREATE TEMPORARY TABLE telemetry (
@@ -52,13 +54,12 @@ UNION ALL
 SELECT 'count', machine_id, CAST(window_time AS TIMESTAMP(3)),
   ENCODE(CAST(packed_count(packed) AS STRING), 'UTF-8') FROM hop
 UNION ALL
-SELECT 'over', machine_id, CAST(window_time AS TIMESTAMP(3)), pack_all(packed, 1000000) OVER (
-  PARTITION BY machine_id ORDER BY window_time
-  ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM tumble
-UNION ALL
-SELECT 'enough', machine_id, CAST(window_time AS TIMESTAMP(3)), pack_all(packed, $enough) OVER (
-  PARTITION BY machine_id ORDER BY window_time
-  ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM tumble
+SELECT 'first', machine_id, CAST(window_time AS TIMESTAMP(3)), packed FROM (
+  SELECT *, first_readings(window_packed, $enough) OVER (
+    PARTITION BY machine_id ORDER BY window_time
+    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS packed
+  FROM (SELECT machine_id, window_time, packed AS window_packed FROM tumble)
+) WHERE packed IS NOT NULL
 UNION ALL
 SELECT 'refused', reason, CAST(TO_TIMESTAMP_LTZ(ts, 3) AS TIMESTAMP(3)), `raw`
 FROM telemetry WHERE reason IS NOT NULL
@@ -87,7 +88,7 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
         try:
             reading = parse_reading(value, CHANNELS, CHANNELS)
         except ContractError as error:
-            refused[error.reason, moves(value), value] += 1
+            refused[error.reason, moves(value), value[:RAW_BYTES]] += 1
             files[zlib.crc32(value) % 2].append(value)
         else:
             row = [np.nan if one is None else one for one in reading.values.values()]
@@ -102,7 +103,7 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
         start=hostile.START,
         max_ts=MAX_TS,
         max_id_length=MAX_ID_LENGTH,
-        max_raw_bytes=MAX_RAW_BYTES,
+        max_raw_bytes=RAW_BYTES,
         enough=ENOUGH,
         checks=CHECKS,
     )
@@ -126,14 +127,10 @@ def test_records_become_windows_refusals_and_changes_of_zones(flink, jvm, tmp_pa
     assert counts == {
         key: len(windows.unpack([packed], len(CHANNELS))[0].ts) for key, packed in hops.items()
     }
-    latest = {machine: packed for machine, _, packed in sorted(rows["over"], key=lambda r: r[1])}
-    assert latest == {machine: pack(all_of_it) for machine, all_of_it in readings.items()}
-    enough = {(machine, end(time)): packed for machine, time, packed in rows["enough"]}
-    assert enough == {
-        (machine, to): packed
-        for machine, all_of_it in readings.items()
-        for to, packed in until_enough(all_of_it, 20_000)
-    }
+    first = {(machine, end(time)): packed for machine, time, packed in rows["first"]}
+    assert len(first) == len(rows["first"]) == len(readings)
+    expected = {machine: until_enough(all_of_it, 20_000) for machine, all_of_it in readings.items()}
+    assert first == {(machine, to): packed for machine, (to, packed) in expected.items()}
 
     judged = [(m, ts, row) for m, all_of_it in readings.items() for ts, row in all_of_it]
     zones = Counter(
@@ -170,13 +167,12 @@ def pack(readings):
 
 
 def until_enough(readings, size):
-    """(end, packed) of windows one after another, each with those before it until they are enough."""
-    taken = []
-    for to, _ in sorted(sliding(readings, size, size)):
-        taken += [(ts, row) for ts, row in readings if to - size <= ts < to]
-        yield to, pack(taken)
+    """(end, packed) of the windows one after another with which the readings are enough."""
+    for to in sorted(to for to, _ in sliding(readings, size, size)):
+        taken = [(ts, row) for ts, row in readings if ts < to]
         if len({ts for ts, _ in taken}) >= ENOUGH:
-            taken = []
+            return to, pack(taken)
+    raise AssertionError("too few readings")
 
 
 def sliding(readings, size, slide):

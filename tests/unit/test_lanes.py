@@ -10,6 +10,7 @@ import pytest
 
 from flink_jobs.contracts import MAX_ID_LENGTH, MAX_RAW_BYTES, MAX_TS, Alert, alert_id, registration
 from flink_jobs.jobs import anomaly_sql
+from flink_jobs.jobs.checks import checks_text
 
 START = 1_700_000_000_000
 END = 2 * START  # no reading comes after it
@@ -81,7 +82,7 @@ def lanes(machines_file):
     """The statements of the job that make these alerts, as text."""
     wanted = {f"VIEW {name}" for name in VIEWS} | {f"FUNCTION {name}" for name in FUNCTIONS}
     statements = anomaly_sql.statements(CONFIG | {"machines_file": str(machines_file)}, "m", "1")
-    found = [text for text in statements if " ".join(text.split(" AS ")[0].split()[-2:]) in wanted]
+    found = [text for text in statements if " ".join(text.split(" AS")[0].split()[-2:]) in wanted]
     assert len(found) == len(wanted)
     return ";\n".join(found) + ";\n"
 
@@ -165,7 +166,7 @@ def readings():
 
 def judged(jvm, machine, rows):
     """The changes of zones that one process sees."""
-    answers = jvm.judge(CONFIG["checks"], [(machine, ts, values) for ts, values in rows])
+    answers = jvm.judge(checks_text(CHANNELS), [(machine, ts, values) for ts, values in rows])
     return [
         (ts, *change) for (ts, _), changes in zip(rows, answers, strict=True) for change in changes
     ]

@@ -111,7 +111,7 @@ public final class MachinesHarness {
 
     private static String decoded(String reading) throws IOException {
         ReadingSchema schema =
-                new ReadingSchema(ROW, null, Map.of("x", "0 1"), 1000, 249, registry("pump"));
+                new ReadingSchema(ROW, null, Map.of("x", "0 1"), 1000, 249, 1000, registry("pump"));
         schema.open(
                 new InitializationContext() {
                     @Override
