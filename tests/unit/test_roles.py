@@ -53,6 +53,7 @@ RESULTS = {
     "__flink_jobs_id": "1" * 12,
     "__plant_exporter_certificates": {"results": [{"stat": {"checksum": "2" * 40}}, {"stat": {}}]},
     "__grafana_certificates": {"results": [{"stat": {"checksum": "2" * 40}}, {"stat": {}}]},
+    "__flink_jobs_certificates": {"results": [{"stat": {"checksum": "2" * 40}}]},
     "__flink_jobs_packaged": {"stdout": '{"code_sha256": "0123456789abcdef", "files": {}}'},
     "flink_jobs_declared": [
         {"name": "a", "module": "m", "parallelism": 1, "config": {}},
@@ -377,7 +378,11 @@ def test_another_package_or_environment_makes_another_unit(demo, unit, reason):
 
 @pytest.mark.parametrize(
     ("role", "template"),
-    [("plant_exporter", "plantline-exporter.service.j2"), ("grafana", "grafana.service.j2")],
+    [
+        ("plant_exporter", "plantline-exporter.service.j2"),
+        ("grafana", "grafana.service.j2"),
+        ("flink_jobs", "flink-clock.service.j2"),
+    ],
 )
 def test_other_certificates_make_another_unit(demo, role, template):
     before = demo.render(role, template, "node1")
