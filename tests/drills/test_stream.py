@@ -1,0 +1,165 @@
+"""A recording of a million readings gives the same predictions, whatever dies while it passes."""
+
+import math
+import random
+import time
+from itertools import pairwise
+
+import orjson
+import pytest
+from confluent_kafka import KafkaException
+from exactly_once import balance, windows_of
+
+from flink_jobs import contracts
+from flink_jobs.tools.kafka import Publisher, read_all
+from flink_jobs.tools.stream import clock_reading, close_ts, event_time, free_start
+from tests.live.conftest import PLANT_FILE, eventually, note, on, tool
+
+READINGS, MACHINES = 1_000_000, 200
+HOSTS = ("node1", "node2", "node3")
+# Who is killed with -9: a JobManager, TaskManagers and brokers.
+MORTAL = [("node1", "flink-jobmanager")]
+MORTAL += [(host, unit) for host in HOSTS for unit in ("flink-taskmanager", "kafka")]
+KILLS = 8
+OUTAGE_S = 20 * 60
+WITHIN_S = 1200
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """The readings in the order of time, from 0 on: (machine, ts, record without both)."""
+    file = tmp_path_factory.mktemp("recording") / "readings.jsonl"
+    tool(
+        *("simulate", "--plant", PLANT_FILE, "--quiet", "--out", file),
+        *("--machines", MACHINES, "--readings", READINGS, "--seed", 11),
+    )
+    rows = [orjson.loads(line) for line in file.read_bytes().splitlines()]
+    begin = min(row["ts"] for row in rows)
+    return [(row.pop("machine_id"), row.pop("ts") - begin, row) for row in rows]
+
+
+class Run:
+    """The recording as it passes through the plant, by machines of its own name."""
+
+    def __init__(self, client, kind, recording):
+        self.client, self.kind = client, kind
+        self.name = f"drill-{time.time_ns() // 10**9}"
+        self.start = free_start(event_time(client, kind), kind, 0)
+        self.readings = [
+            (f"{self.name}-{machine}", self.start + ts, values) for machine, ts, values in recording
+        ]
+        self.expected = windows_of([(machine, ts) for machine, ts, _ in self.readings], kind)
+
+    def send(self, first, stop):
+        """Some of the readings; after the last, event time passes all windows."""
+        topic = contracts.telemetry_topic(self.kind.name)
+        with Publisher(self.client) as publisher:
+            for machine, ts, values in self.readings[first:stop]:
+                value = orjson.dumps({"machine_id": machine, "ts": ts, **values})
+                publisher.send(topic, machine.encode(), value)
+            if stop == len(self.readings):
+                end = clock_reading(close_ts(self.readings[-1][1], self.kind))
+                for partition in range(self.kind.partitions):
+                    publisher.send(topic, contracts.CLOCK.encode(), end, partition)
+
+    def predictions(self):
+        """What is committed of it now: {(machine, end), as in the recording: prediction}."""
+        found = {}
+        for message in read_all(self.client, contracts.PREDICTIONS):
+            one = contracts.parse_prediction(message.value())
+            if one.machine_id.startswith(self.name):
+                place = one.machine_id.removeprefix(self.name), one.window_end - self.start
+                assert place not in found, "doubled"
+                found[place] = one
+        return found
+
+    def finished(self):
+        """Its predictions, of which none is missing, unexpected or doubled; none of it is dead."""
+        result = balance(self.client, self.expected, WITHIN_S)
+        note(f"{self.name}: {result}")
+        assert result.exact, str(result)
+        found = self.predictions()
+        # Windows that do not overlap hold each reading once.
+        length_ms = self.kind.window_s * 1000
+        counted = sum(one.readings for one in found.values() if one.window_end % length_ms == 0)
+        assert counted == len(self.readings)
+        dead = [
+            message
+            for message in read_all(self.client, contracts.DLQ)
+            if (message.key() or b"").startswith(self.name.encode())
+        ]
+        assert dead == []
+        return found
+
+
+@pytest.fixture
+def passing(client, kind, recording):
+    return Run(client, kind, recording)
+
+
+@pytest.fixture(scope="module")
+def calm(client, kind, recording):
+    """The predictions of a run in which nothing dies."""
+    run = Run(client, kind, recording)
+    begin = time.monotonic()
+    run.send(0, READINGS)
+    found = run.finished()
+    note(f"undisturbed: {time.monotonic() - begin:.0f} s")
+    assert any(one.is_alert for one in found.values())
+    return found
+
+
+def assert_same(found, calm):
+    assert found.keys() == calm.keys()
+    for place, one in found.items():
+        other = calm[place]
+        same = ("kind", "model", "model_version", "revision", "readings", "is_alert", "threshold")
+        assert [getattr(one, field) for field in same] == [getattr(other, field) for field in same]
+        assert (one.score is None) == (other.score is None), place
+        assert one.score is None or math.isclose(one.score, other.score, rel_tol=1e-6), place
+
+
+def kill(host, unit):
+    """kill -9 of a unit's main process; returns when systemd has started it again."""
+    on(host, f"kill -9 $(systemctl show -p MainPID --value {unit})")
+
+    def is_back():
+        return on(host, f"systemctl is-active {unit}", check=False) == "active"
+
+    eventually(f"{unit} of {host} is back", is_back, 60)
+
+
+def answers(run):
+    """How many predictions are committed; None while nobody can say so."""
+    try:
+        return len(run.predictions())
+    except (KafkaException, RuntimeError):
+        return None
+
+
+def test_processes_killed_at_random_times(passing, calm):
+    chance = random.Random(23)  # noqa: S311  (no secret)
+    parts = [READINGS * i // KILLS for i in range(KILLS + 1)]
+    for first, stop in pairwise(parts):
+        passing.send(first, stop)
+        time.sleep(chance.uniform(0, 10))  # the random time
+        host, unit = chance.choice(MORTAL)
+        note(f"{unit} of {host} is killed, {answers(passing)} predictions committed")
+        kill(host, unit)
+    assert_same(passing.finished(), calm)
+
+
+def test_kafka_away_for_twenty_minutes(passing, calm):
+    half = READINGS // 2
+    passing.send(0, half)
+    eventually("predictions under way", lambda: answers(passing), 120)
+    try:
+        for host in HOSTS:
+            on(host, "systemctl kill -s KILL kafka; systemctl stop kafka")
+        time.sleep(OUTAGE_S)  # the outage
+    finally:
+        for host in HOSTS:
+            on(host, "systemctl start kafka --no-block")
+    eventually("Kafka answers", lambda: answers(passing) is not None, 120)
+    passing.send(half, READINGS)
+    assert_same(passing.finished(), calm)
