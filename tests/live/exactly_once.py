@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from flink_jobs import contracts
 from flink_jobs.plant import MachineType
-from flink_jobs.tools.kafka import Config, read_all
+from flink_jobs.tools.kafka import Config, Publisher, partition_counts, read_all
+from flink_jobs.tools.stream import clock_reading, close_ts
 
 Window = tuple[str, int]
 
@@ -46,6 +47,25 @@ def windows_of(readings: Iterable[tuple[str, int]], kind: MachineType) -> set[Wi
         for machine, slot in slots
         for step in range(1, size // slide + 1)
     }
+
+
+def send(
+    config: Config,
+    kind: MachineType,
+    readings: Sequence[tuple[str, int, Mapping[str, float | None]]],
+    *,
+    close: bool = True,
+) -> None:
+    """Send readings (machine_id, ts, values), then close event time behind the last of them."""
+    topic = contracts.telemetry_topic(kind.name)
+    with Publisher(config) as publisher:
+        for machine, ts, values in readings:
+            reading = contracts.Reading(machine, ts, values)
+            publisher.send(topic, machine.encode(), contracts.encode_reading(reading))
+        if close:
+            end = clock_reading(close_ts(max(ts for _, ts, _ in readings), kind))
+            for partition in range(partition_counts(config, [topic])[topic]):
+                publisher.send(topic, contracts.CLOCK.encode(), end, partition)
 
 
 def sent(config: Config, kind: MachineType, machines: set[str]) -> list[tuple[str, int]]:

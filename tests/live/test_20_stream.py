@@ -7,11 +7,11 @@ import time
 import orjson
 import pytest
 from conftest import DATA, PLANT_FILE, ROOT, note, on, tool
-from exactly_once import balance, sent, windows_of
+from exactly_once import balance, send, sent, windows_of
 
 from flink_jobs import contracts
-from flink_jobs.tools.kafka import Publisher, partition_counts, read_all
-from flink_jobs.tools.stream import clock_reading, close_ts, event_time, free_start
+from flink_jobs.tools.kafka import read_all
+from flink_jobs.tools.stream import event_time, free_start
 
 COMMON = ["--config", ROOT / "out" / "client.conf", "--plant", PLANT_FILE, "--quiet"]
 
@@ -20,19 +20,6 @@ def records(client, topic, machines):
     """Values on a topic that belong to one of the machines, in order."""
     values = (orjson.loads(message.value() or b"{}") for message in read_all(client, topic))
     return [value for value in values if value["machine_id"] in machines]
-
-
-def send(client, kind, readings, *, close=True):
-    """Send readings (machine_id, ts, values), then close event time behind the last of them."""
-    topic = contracts.telemetry_topic(kind.name)
-    with Publisher(client) as publisher:
-        for machine, ts, values in readings:
-            reading = contracts.Reading(machine, ts, values)
-            publisher.send(topic, machine.encode(), contracts.encode_reading(reading))
-        if close:
-            end = clock_reading(close_ts(max(ts for _, ts, _ in readings), kind))
-            for partition in range(partition_counts(client, [topic])[topic]):
-                publisher.send(topic, contracts.CLOCK.encode(), end, partition)
 
 
 def test_a_million_readings_of_200_machines_are_predicted_once(client, kind):

@@ -6,10 +6,11 @@ import time
 
 import pytest
 from conftest import INVENTORY, PLANT_FILE, ROOT, eventually, note, on, rest, run
-from exactly_once import balance, sent, windows_of
+from exactly_once import balance, send, sent, windows_of
 
 from flink_jobs import contracts
-from flink_jobs.tools.kafka import Tail
+from flink_jobs.tools.kafka import Tail, read_all
+from flink_jobs.tools.stream import event_time, free_start
 
 READINGS, MACHINES = 1_000_000, 200
 JOB = "plantline-anomaly-pump"
@@ -97,3 +98,27 @@ def test_a_jobmanager_killed_gets_its_job_back_by_itself(client, passing):
     result = passing()
     note(str(result))
     assert result.exact, str(result)
+
+
+def test_what_is_late_when_the_job_starts_again_is_a_dead_letter(client, kind):
+    machine = f"late-{time.time_ns()}"
+    start = free_start(event_time(client, kind), kind, 0)
+    values = dict.fromkeys((channel.name for channel in kind.channels), 1.0)
+    readings = [(machine, start + i * 1000, values) for i in range(300)]
+    send(client, kind, readings)
+    assert balance(client, windows_of([r[:2] for r in readings], kind), within_s=120).exact
+    for host in ("node1", "node2", "node3"):
+        kill(host, "flink-taskmanager")
+    # The first that is read after the restart: their windows are over.
+    late = [(machine, ts + 500, values) for _, ts, _ in readings[:200]]
+    send(client, kind, late, close=False)
+
+    def dead():
+        letters = [m for m in read_all(client, contracts.DLQ) if m.key() == machine.encode()]
+        return letters if len(letters) >= len(late) else None
+
+    letters = eventually("dead letters of all of them", dead, 240)
+    assert {dict(letter.headers())["dlq.reason"] for letter in letters} == {b"late"}
+    found = sorted(contracts.parse_reading(m.value(), values).ts for m in letters)
+    assert found == [ts for _, ts, _ in late]
+    assert balance(client, windows_of([r[:2] for r in readings], kind), within_s=120).exact
