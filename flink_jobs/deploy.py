@@ -12,8 +12,14 @@ could disagree with it. The words are those of the Flink Kubernetes operator:
 - *last-state* upgrade: a job that cannot take a savepoint is cancelled, and the new one starts
   from its newest retained checkpoint;
 - *stateless* upgrade: the newest state was written with another ``state_version``, so it does not
-  fit. The new job starts without it, where its sources say, and the answer says so. Older state
-  that would fit is not used either: it would rewind the sources and write results twice.
+  fit. The new job starts without it, and the answer says so. Older state that would fit is not used
+  either: it would rewind the sources and write results twice.
+
+A job that starts without state is told so (``--fresh``): it is to read its sources from their
+beginning, and to emit what it never has. What that is it keeps in a file beside its state, which
+each later start names (``--emitted``), since a checkpoint may lie before it; see
+flink_jobs/resume.py. What the job says on this on its standard output, in lines that begin with
+``plantline:``, becomes part of the answer.
 
 State lies below ``<checkpoints>/<job>/<state_version>/`` and
 ``<savepoints>/<job>/<state_version>/``: its version is known by where it lies, even when no
@@ -65,6 +71,9 @@ FIRST_RETRY_PAUSE_S, LONGEST_RETRY_PAUSE_S = 15.0, 600.0
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _SUBMITTED = re.compile(r"Job has been submitted with JobID ([0-9a-f]{32})")
+_SAID = re.compile(r"^plantline: (.+)$", re.MULTILINE)
+
+READS_ALL = "it reads its topic from the beginning, and emits what was not emitted before"
 
 T = TypeVar("T")
 
@@ -447,7 +456,12 @@ class Deployer:
             return Outcome(spec.name, "unchanged", f"runs as declared ({job.id})")
         why = f"changed: {', '.join(changed)}"
         if check:
-            how = "with its state" if version == spec.state_version else "WITHOUT ITS STATE"
+            how = "with its state"
+            if version != spec.state_version:
+                how = (
+                    f"WITHOUT ITS STATE: that is of state_version {version}, not"
+                    f" {spec.state_version}; {READS_ALL}"
+                )
             return Outcome(spec.name, "upgraded", f"would be upgraded {how}; {why}")
         stopped = self._stop(job, version, spec.healthy_within_s)
         started = self._start(spec, why)
@@ -481,15 +495,16 @@ class Deployer:
             self._declaration.checkpoints / spec.name, self._declaration.savepoints / spec.name
         )
         restore = newest.path if newest and newest.version == spec.state_version else None
-        origin = f"from {restore}" if restore else "without state"
+        origin = f"from {restore}" if restore else f"without state: {READS_ALL}"
         if newest and not restore:
             origin = (
                 f"WITHOUT ITS STATE: {newest.path} is of state_version {newest.version}, not"
-                f" {spec.state_version}; the sources go on from the group's committed offsets"
+                f" {spec.state_version}; {READS_ALL}"
             )
         if check:
             return Outcome(spec.name, "started", f"would be started {origin}; {why}")
-        job_id = self._submit(spec, restore)
+        job_id, said = self._submit(spec, restore)
+        origin = "; ".join([origin, *said])
         try:
             self._await_health(job_id, spec.healthy_within_s)
         except NoAnswerError:
@@ -502,7 +517,8 @@ class Deployer:
         self._prune(spec, job_id)
         return Outcome(spec.name, "started", f"runs as {job_id}, started {origin}; {why}")
 
-    def _submit(self, spec: JobSpec, restore: Path | None) -> str:
+    def _submit(self, spec: JobSpec, restore: Path | None) -> tuple[str, list[str]]:
+        """Hand the job to Flink; returns its id and what its program said."""
         where = Path(spec.name, spec.state_version)
         options = {
             **spec.flink_config,
@@ -519,6 +535,8 @@ class Deployer:
         command += [f"-D{key}={value}" for key, value in options.items()]
         command += ["--fromSavepoint", restore.as_uri()] if restore else []
         command += ["--python", str(module_file(spec.module)), *spec.args]
+        command += ["--emitted", str(self._declaration.checkpoints / where / "emitted.json")]
+        command += [] if restore else ["--fresh"]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -533,7 +551,7 @@ class Deployer:
             raise DeployError(
                 f"{spec.module} submitted {len(submitted)} jobs in place of one:\n{said}"
             )
-        return str(submitted[0])
+        return str(submitted[0]), _SAID.findall(done.stdout)
 
     def _await_health(self, job_id: str, within_s: float) -> None:
         def healthy() -> bool:

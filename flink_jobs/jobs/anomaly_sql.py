@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +14,7 @@ from flink_jobs.commissioning import REFERENCE_LAYOUT
 from flink_jobs.jobs.checks import checked_channels, checks_text
 
 # To be raised when a change of the template alters what Flink's operators keep in state.
-STATE_LAYOUT = 2
+STATE_LAYOUT = 3
 
 # What a broker ends sooner, after an outage of its own too, is lost: Flink has it in no checkpoint.
 TRANSACTION_TIMEOUT_MS = 604_800_000
@@ -22,11 +23,27 @@ TRANSACTION_TIMEOUT_MS = 604_800_000
 TOP_CHANNELS = 3
 
 
-def statements(config: Mapping[str, Any], model: str, model_version: str) -> list[str]:
+@dataclass(frozen=True)
+class Emitted:
+    """What a job emitted before it lost its state, so that it is not emitted again.
+
+    window_end: windows up to this one, epoch milliseconds. offsets: by partition of the telemetry
+    topic, the first record of which no dead letter has been made. Without either: nothing.
+    """
+
+    window_end: int = 0
+    offsets: Mapping[int, int] = field(default_factory=dict)
+
+
+def statements(
+    config: Mapping[str, Any], model: str, model_version: str, emitted: Emitted | None = None
+) -> list[str]:
     """The statements in order: tables and views first, then the inserts.
 
-    `config` is the job's configuration (docs/reference/job-config.md). Raises KeyError for a
-    missing entry and jinja2.UndefinedError for a name the template has and we do not.
+    `config` is the job's configuration (docs/reference/job-config.md). Where there is no state, the
+    job reads its topic from the beginning if `emitted` is given, else from the group's offsets.
+    Raises KeyError for a missing entry and jinja2.UndefinedError for a name the template has and we
+    do not.
     """
     channels = channel_names(config)
     environment = Environment(
@@ -55,6 +72,8 @@ def statements(config: Mapping[str, Any], model: str, model_version: str) -> lis
             "max_ts": contracts.MAX_TS,
             "max_id_length": contracts.MAX_ID_LENGTH,
             "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+            "emitted": emitted or Emitted(),
+            "startup_mode": "group-offsets" if emitted is None else "earliest-offset",
             "max_raw_bytes": contracts.MAX_RAW_BYTES,
         }
     )

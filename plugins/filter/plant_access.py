@@ -102,6 +102,9 @@ def _anomaly_job(kind: str, rejects_unknown: bool) -> Program:
             _may("write", "topic", contracts.PREDICTIONS),
             _may("write", "topic", contracts.ALERTS),
             _may("write", "topic", contracts.DLQ),
+            # Without its state it looks there for what it has emitted (flink_jobs/resume.py).
+            _may("read", "topic", contracts.PREDICTIONS),
+            _may("read", "topic", contracts.DLQ),
             # Flink puts a dash and numbers behind the name; another job's cannot begin like that.
             _may("write", "transactional_id", f"{job}-", pattern="prefixed"),
         ),

@@ -186,6 +186,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         "body = json.dumps({'arguments': sys.argv[1:]}).encode()\n"
         f"request = urllib.request.Request('{flink.url}/submit', data=body)\n"
         "job = json.load(urllib.request.urlopen(request))['job']\n"
+        "if '--fresh' in sys.argv:\n"
+        "    print('plantline: windows up to noon are not emitted again')\n"
         "print('Job has been submitted with JobID', job)\n"
     )
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
@@ -208,11 +210,14 @@ def test_a_job_that_never_ran_is_started_without_state(cluster: Cluster) -> None
     (arguments,) = cluster.flink.submissions
     assert arguments[:4] == ["run", "--detached", "--parallelism", "2"]
     assert argument(arguments, "--fromSavepoint") is None
-    assert arguments[-4:] == [
+    assert arguments[arguments.index("--python") :] == [
         "--python",
         deploy.__file__,
         "--config",
         f"/etc/plantline/jobs/{NAME}.config.json",
+        "--emitted",
+        f"{cluster.checkpoints}/{NAME}/v1/emitted.json",
+        "--fresh",
     ]
     assert f"-Dstate.checkpoints.dir=file://{cluster.checkpoints}/{NAME}/v1" in arguments
 
@@ -241,6 +246,38 @@ def test_newest_state_of_another_version_is_not_restored_nor_older_state_that_wo
     outcome = cluster.apply()
     assert "WITHOUT ITS STATE" in outcome.message
     assert argument(cluster.flink.submissions[0], "--fromSavepoint") is None
+
+
+def test_a_job_is_told_whether_it_starts_without_state_and_the_answer_has_what_it_says(
+    cluster: Cluster,
+) -> None:
+    def fresh(outcome: deploy.Outcome) -> bool:
+        arguments = cluster.flink.submissions[-1]
+        version = cluster.job["state_version"]
+        kept = f"{cluster.checkpoints}/{NAME}/{version}/emitted.json"
+        assert argument(arguments, "--emitted") == kept
+        said = "; windows up to noon are not emitted again;" in outcome.message
+        assert said == (deploy.READS_ALL in outcome.message) == ("--fresh" in arguments)
+        return said
+
+    assert fresh(cluster.apply())
+    cluster.job["args"] = ["--fast"]
+    assert not fresh(cluster.apply())
+    cluster.job["state_version"] = "v2"
+    assert fresh(cluster.apply())
+    cluster.flink.jobs.clear()
+    (recovered,) = cluster.deployer().recover(1e6)
+    assert not fresh(recovered)
+
+
+def test_a_job_keeps_what_it_emitted_when_its_earlier_runs_are_shed(cluster: Cluster) -> None:
+    kept = cluster.checkpoints / NAME / "v1" / "emitted.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    cluster.apply()
+    cluster.job["args"] = ["--fast"]
+    cluster.apply()
+    assert kept.exists()
 
 
 def test_other_jobs_state_is_never_taken(cluster: Cluster) -> None:
@@ -443,6 +480,17 @@ def test_check_says_what_would_be_done_and_does_nothing(
     assert cluster.apply(check=True).action == action
     assert cluster.states() == ["RUNNING"]
     assert len(cluster.flink.submissions) == 1
+
+
+def test_check_says_beforehand_that_state_will_not_fit(cluster: Cluster) -> None:
+    cluster.apply()
+    cluster.job["args"] = ["-v"]
+    assert "would be upgraded with its state;" in cluster.apply(check=True).message
+    cluster.job["state_version"] = "v2"
+    message = cluster.apply(check=True).message
+    assert "would be upgraded WITHOUT ITS STATE" in message
+    assert "v1, not v2" in message
+    assert deploy.READS_ALL in message
 
 
 # recover

@@ -62,13 +62,15 @@ def test_every_program_is_a_user_of_its_own(plant_file):
     assert "plantline-anomaly-fan" in access.plant_users(plant_file, {"fan": "fan.onnx"})
 
 
-def test_a_job_reads_its_own_readings_and_writes_results(plant_file):
+def test_a_job_reads_its_own_readings_writes_results_and_finds_what_it_has_written(plant_file):
     assert allowed(access.plant_acls(plant_file, {}), "plantline-anomaly-pump") == {
         "read topic telemetry.pump",
         "read group plantline-anomaly-pump",
         "write topic predictions",
         "write topic alerts",
         "write topic dlq",
+        "read topic predictions",
+        "read topic dlq",
         "write transactional_id plantline-anomaly-pump-*",
     }
 
