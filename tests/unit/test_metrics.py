@@ -55,12 +55,22 @@ def test_every_metric_of_the_plant_is_documented_with_its_labels(family):
 
 @pytest.mark.parametrize(
     "counter",
-    re.findall(
-        r'counter\("(\w+)"\)', (ROOT / "flink_jobs/jobs/anomaly_udfs.py").read_text("utf-8")
-    ),
+    [
+        *re.findall(
+            r'counter\("(\w+)"\)', (ROOT / "flink_jobs/jobs/anomaly_udfs.py").read_text("utf-8")
+        ),
+        *re.findall(
+            r'counter\("(\w+)"\)',
+            (ROOT / "flink_java/plantline/ReadingSchema.java").read_text("utf-8"),
+        ),
+    ],
 )
 def test_every_metric_of_the_jobs_is_documented(counter):
-    assert f"flink_taskmanager_job_task_operator_machine_type_{counter}" in NAMED
+    # Groups between operator and counter become part of the name.
+    name = re.compile(
+        rf"flink_taskmanager_job_task_operator_(machine_type|deserializer)\w*_{counter}"
+    )
+    assert any(name.fullmatch(one) for one in NAMED)
 
 
 def test_a_change_of_what_watches_the_jobs_does_not_restart_them():
