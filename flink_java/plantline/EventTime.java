@@ -6,6 +6,7 @@ import org.apache.flink.api.common.typeinfo.Types;
 import org.apache.flink.runtime.state.StateInitializationContext;
 import org.apache.flink.runtime.state.StateSnapshotContext;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
+import org.apache.flink.streaming.api.operators.ChainingStrategy;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
@@ -30,6 +31,10 @@ final class EventTime extends AbstractStreamOperator<RowData>
     private transient ListState<Long> kept;
     private transient long current;
     private transient boolean isTold; // to those behind, after a restart
+
+    EventTime() {
+        chainingStrategy = ChainingStrategy.ALWAYS; // with the source: rows are handed on as they are
+    }
 
     @Override
     public void initializeState(StateInitializationContext context) throws Exception {

@@ -26,7 +26,7 @@ def restarts():
     found = {}
     for job in rest("/jobs/overview")["jobs"]:
         if job["state"] == "RUNNING":
-            (metric,) = rest(f"/jobs/{job['jid']}/jobmanager/metrics?get=numRestarts") or [{}]
+            (metric,) = rest(f"/jobs/{job['jid']}/metrics?get=numRestarts") or [{}]
             found[job["name"]] = metric.get("value")
     return found
 
