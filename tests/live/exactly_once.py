@@ -72,9 +72,9 @@ def sent(config: Config, kind: MachineType, machines: set[str]) -> list[tuple[st
     """(machine_id, ts) of every reading of the machines on the telemetry topic."""
     result = []
     for message in read_all(config, contracts.telemetry_topic(kind.name)):
-        record = orjson.loads(message.value() or b"{}")
-        if record["machine_id"] in machines:
-            result.append((record["machine_id"], record["ts"]))
+        if (message.key() or b"").decode(errors="replace") in machines:
+            reading = contracts.parse_reading(message.value() or b"", ())
+            result.append((reading.machine_id, reading.ts))
     return result
 
 

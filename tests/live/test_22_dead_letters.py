@@ -40,7 +40,7 @@ def before(plant):
 def sent(client, kind, before):
     """Hostile records among good ones, as they lie on the topic: {(partition, offset): …}."""
     topic = contracts.telemetry_topic(kind.name)
-    start = -(-free_start(event_time(client, kind), kind, 0) // SPAN_MS) * SPAN_MS
+    start = -(-free_start(event_time(client, kind), kind, hostile.START) // SPAN_MS) * SPAN_MS
     old, new = (str(ts // SPAN_MS).encode() for ts in (hostile.START, start))
     channels = {c.name: (c.valid_min, c.valid_max) for c in kind.channels}
     placed = {}
