@@ -103,3 +103,11 @@ def test_registered_machines_are_read_from_their_topic_where_others_are_refused(
 def test_state_version_leaves_the_rest_alone(key):
     changed = CONFIG | {key: {"kafka": {}}.get(key, 7)}
     assert anomaly_sql.state_version(changed) == anomaly_sql.state_version(CONFIG)
+
+
+def test_whatever_is_written_to_has_one_request_in_flight():
+    statements = anomaly_sql.statements(CONFIG, "m", "1")
+    written = {text.split()[2] for text in statements if text.startswith("INSERT INTO")}
+    for name in written:
+        [table] = [text for text in statements if f"TEMPORARY TABLE {name} (" in text]
+        assert "'properties.max.in.flight.requests.per.connection' = '1'" in table
