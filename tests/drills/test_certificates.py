@@ -28,7 +28,9 @@ CHANGE = ("ansible-playbook", "playbooks/ca_change.yml", "-i", str(INVENTORY))
 WITHIN_S = 1800
 # As OpenSSL, Java and Go say it.
 REFUSED = re.compile(
-    r"certificate verify failed|PKIX|bad[ _]certificate|unknown[ _](ca|authority)", re.IGNORECASE
+    r"certificate verify failed|PKIX|bad[ _]certificate|certificate[ _]unknown"
+    r"|unknown[ _](ca|authority|certificate)",
+    re.IGNORECASE,
 )
 
 

@@ -108,6 +108,7 @@ def test_state_version_leaves_the_rest_alone(key):
 def test_whatever_is_written_to_has_one_request_in_flight():
     statements = anomaly_sql.statements(CONFIG, "m", "1")
     written = {text.split()[2] for text in statements if text.startswith("INSERT INTO")}
+    assert written >= {"predictions", "alerts"}
     for name in written:
         [table] = [text for text in statements if f"TEMPORARY TABLE {name} (" in text]
         assert "'properties.max.in.flight.requests.per.connection' = '1'" in table
