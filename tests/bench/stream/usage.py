@@ -146,6 +146,10 @@ class Sampler:
         return of([one.own for one in samples]), of([one.broker for one in samples])
 
     def _run(self) -> None:
+        self._look()
         while not self._over.wait(_EVERY_S):
-            own, broker = trees(self._own(), self._broker)
-            self._samples.append(_Sample(time.time() * 1000, own, broker))
+            self._look()
+
+    def _look(self) -> None:
+        own, broker = trees(self._own(), self._broker)
+        self._samples.append(_Sample(time.time() * 1000, own, broker))
