@@ -22,13 +22,19 @@ MAX_BYTES = 1_048_588 - 200
 
 
 def restarts():
-    """How often each job was restarted, by its name."""
-    found = {}
-    for job in rest("/jobs/overview")["jobs"]:
-        if job["state"] == "RUNNING":
-            (metric,) = rest(f"/jobs/{job['jid']}/metrics?get=numRestarts") or [{}]
-            found[job["name"]] = metric.get("value")
-    return found
+    """How often each job was restarted, by its name; Flink fetches metrics when it is first asked."""
+
+    def asked():
+        found = {}
+        for job in rest("/jobs/overview")["jobs"]:
+            if job["state"] == "RUNNING":
+                metrics = rest(f"/jobs/{job['jid']}/metrics?get=numRestarts")
+                if not metrics:
+                    return None
+                found[job["name"]] = metrics[0]["value"]
+        return found
+
+    return eventually("the jobs' metrics", asked, 60)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 from conftest import INVENTORY, ROOT, eventually, note, playbook, rest, run, tool
@@ -19,6 +20,11 @@ JOB = "plantline-anomaly-pump"
 CHANNEL = "oil_pressure"
 # More than commissioning takes, so that some windows are scored and the last ones are open.
 HALF = 600
+# Features of a machine that is well are then those of one that is not.
+OTHER_CODE = """
+_of = Features.of
+Features.of = lambda *given: 2 * _of(*given)
+"""
 
 
 def upgrade(*arguments, inventory=INVENTORY):
@@ -66,24 +72,41 @@ class Pump:
                     publisher.send(self._topic, contracts.CLOCK.encode(), end, partition)
 
     def send_until_scored(self):
-        """The first half, until windows of it have a score; its last ones are open then."""
-        self.send(0, HALF)
-        predictions = eventually("scored windows", lambda: self.predictions(scored=True), 180)
-        assert len(predictions) < len(windows_of(self._sent, self._kind))
+        """The first half, until all windows but the open ones are predicted, and some have a score.
 
-    def predictions(self, *, scored=False):
+        Returns the end of the first open one.
+        """
+        self.send(0, HALF)
+        first_open = self._start + HALF * 1000
+        closed = {end for _, end in windows_of(self._sent, self._kind) if end < first_open}
+
+        def predicted():
+            return closed <= {prediction.window_end for prediction in self.predictions()}
+
+        eventually("windows of the first half", predicted, 180)
+        last = self.predictions()[-1]
+        assert last.window_end < first_open
+        assert last.score is not None
+        return first_open
+
+    def predictions(self):
         """What was predicted of it, in the order of time."""
         values = (m.value() for m in read_all(self._client, contracts.PREDICTIONS, self.began))
-        ours = [p for p in map(contracts.parse_prediction, values) if p.machine_id == self.id]
-        found = [p for p in ours if p.score is not None or not scored]
+        found = [p for p in map(contracts.parse_prediction, values) if p.machine_id == self.id]
         return sorted(found, key=lambda prediction: prediction.window_end)
 
     def assert_whole(self, refused):
-        """Each window is predicted once, and scored if one before it was; so many dead letters."""
+        """Each window is predicted once with all its readings, and scored if one before it was.
+
+        So many dead letters. Returns the predictions with a score.
+        """
         result = balance(self._client, windows_of(self._sent, self._kind), within_s=900)
         note(f"{self.id}: {result}")
         assert result.exact, str(result)
-        scored = [prediction.score is not None for prediction in self.predictions()]
+        found = self.predictions()
+        held = Counter(end for one in self._sent for _, end in windows_of([one], self._kind))
+        assert {prediction.window_end: prediction.readings for prediction in found} == held
+        scored = [prediction.score is not None for prediction in found]
         assert any(scored)
         assert scored == sorted(scored), "commissioned twice"
         letters = read_all(self._client, contracts.DLQ, self.began)
@@ -93,6 +116,7 @@ class Pump:
             if letter.key() == self.id.encode()
         ]
         assert len(sources) == len(set(sources)) == refused
+        return [prediction for prediction in found if prediction.score is not None]
 
 
 @pytest.fixture
@@ -102,13 +126,14 @@ def pump(client, kind):
 
 @pytest.fixture
 def reworked(plant, tmp_path):
-    """A copy of the project's package with other code of features."""
+    """A copy of the project's package with other code of features; then all is as before."""
     leave_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "flink_jobs", tmp_path / "flink_jobs", ignore=leave_out)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with (tmp_path / "flink_jobs" / "features.py").open("a", encoding="utf-8") as file:
-        file.write("\n# Another version.\n")
-    return tmp_path
+        file.write(OTHER_CODE)
+    yield tmp_path
+    playbook("playbooks/jobs.yml")
 
 
 @pytest.fixture
@@ -125,6 +150,7 @@ def edited(plant, client, kind, tmp_path):
     tool(
         *("simulate", "--plant", file, "--type", "pump", "--machines", 6, "--seed", 1),
         *("--readings", 9_000, "--faults", "none", "--out", normal),
+        *("--truth", tmp_path / "truth.jsonl"),
     )
     run(
         *(ROOT / ".venv-train" / "bin" / "python", "-m", "flink_jobs.tools.train"),
@@ -139,18 +165,20 @@ def edited(plant, client, kind, tmp_path):
 
 
 def test_other_code_goes_on_with_the_state(pump, reworked):
-    pump.send_until_scored()
+    first_open = pump.send_until_scored()
     told = upgrade("-e", f"flink_jobs_source_dir={reworked}")
     assert told.startswith("upgraded. stopped with ")
     assert "started from /" in told
     assert "changed: code" in told
     pump.send(HALF, HALF + 300, close=True)
-    pump.assert_whole(refused=2)
+    scored = pump.assert_whole(refused=2)
+    by_other_code = [prediction.window_end >= first_open for prediction in scored]
+    assert [prediction.is_alert for prediction in scored] == by_other_code
 
 
 def test_with_another_channel_it_starts_anew_and_emits_what_was_not(pump, edited):
     file, model = edited
-    pump.send_until_scored()
+    first_open = pump.send_until_scored()
     before = running()
     told = upgrade("--check", *model, inventory=file.parents[2])
     assert "would be upgraded WITHOUT ITS STATE" in told
@@ -162,4 +190,10 @@ def test_with_another_channel_it_starts_anew_and_emits_what_was_not(pump, edited
     assert "WITHOUT ITS STATE" in told
     assert re.search(r"windows up to \S+Z are not emitted again", told)
     pump.send(HALF, 2 * HALF, load_plant(file).machine_types["pump"], close=True)
-    pump.assert_whole(refused=2)
+    scored = pump.assert_whole(refused=2)
+    old, new = (
+        {p.model_version for p in scored if (p.window_end >= first_open) is is_new}
+        for is_new in (False, True)
+    )
+    assert len(old) == len(new) == 1
+    assert old != new

@@ -1,6 +1,7 @@
 """The stream's benchmark: what is sent, the yardstick's own work, and how results are judged."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -148,6 +149,35 @@ def test_only_the_chosen_readings_are_above_the_limit():
     found = [contracts.parse_reading(value, CHANNELS, VALID) for value in values]
     above = [one.machine_id for one in found if one.values["pressure"] > workload.LIMIT]
     assert above == ["bench-0000013", "bench-0000015"]
+
+
+def test_machines_that_cross_the_limit_stay_above_it_for_a_window(mock_kafka, monkeypatch):
+    monkeypatch.setattr(workload, "WINDOW_S", 0.3)  # three readings of a machine
+    config = {"bootstrap.servers": mock_kafka}
+    with Publisher(config) as publisher:  # makes the topic
+        publisher.send("telemetry.bench", b"_clock", clock(START_MS)[0][1], 0)
+    sent = workload.pace(config, KIND, 1_000, 10_000, 1, lambda: None)
+    readings = [
+        contracts.parse_reading(message.value(), CHANNELS)
+        for message in read_all(config, "telemetry.bench")
+        if message.key() != contracts.CLOCK.encode()
+    ]
+    assert len(readings) == 10_000
+    machines = {}
+    for one in readings:
+        is_above = one.values["pressure"] > workload.LIMIT
+        machines.setdefault(one.machine_id, []).append((one.ts, is_above))
+    stays = []
+    for machine, rows in machines.items():
+        for is_above, group in itertools.groupby(rows, lambda row: row[1]):
+            if is_above:
+                first, *others = (ts for ts, _ in group)
+                assert (machine, first) in sent.crossings
+                stays.append(1 + len(others))
+    assert len(stays) == len(sent.crossings) == 25
+    # The last ones are cut off.
+    assert set(stays) == {1, 2, 3}
+    assert stays.count(3) >= 19
 
 
 def test_a_workload_has_whole_windows_and_enough_of_them():
@@ -375,7 +405,7 @@ def test_speed_is_that_of_the_middle():
 
 
 def test_few_slices_are_not_measured():
-    with pytest.raises(results.WrongError, match="too few"):
+    with pytest.raises(results.TooFewError, match="too few"):
         results.speed(made(slices=3), WORK)
 
 

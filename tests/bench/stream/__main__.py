@@ -21,12 +21,13 @@ from tests.bench.stream import host as hosts
 from tests.bench.stream import report
 from tests.bench.stream.contestants import NAMES, PYTHON
 from tests.bench.stream.host import BenchError
-from tests.bench.stream.results import WrongError
+from tests.bench.stream.results import TooFewError, WrongError
 from tests.bench.stream.runs import LEAST_WINDOWS, Bench, Lane, Throughput
 from tests.bench.stream.workload import Workload
 from tools.hosts import HostsError
 
 SCALE = (1_000, 10_000, 100_000, 1_000_000)
+FAULTS = (BenchError, WrongError, TooFewError, ToolError, HostsError, KafkaException, OSError)
 # SQL without Python has no scores to be late with.
 WAITED_FOR = ("loop", "loop_transactional", "plantline")
 
@@ -44,7 +45,7 @@ def main() -> int:
             raise BenchError("the contestants have no .venv-bench; `make bench` makes it")
         host = hosts.up(options.memory_mb, note)
         _bench(Bench(host, note), options)
-    except (BenchError, WrongError, ToolError, HostsError, KafkaException, OSError) as error:
+    except FAULTS as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except (subprocess.SubprocessError, KeyboardInterrupt) as error:

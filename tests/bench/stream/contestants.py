@@ -215,6 +215,8 @@ class Shipped(_OnFlink):
 
     def start(self) -> None:
         self._forget()
+        # Without state it asks there what it has emitted, and does not emit that again.
+        self._topics.empty(self.output)
         self._host.shipped("running")
         self._job = self._host.running_job()
         if self._job is None:

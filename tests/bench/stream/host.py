@@ -231,8 +231,11 @@ class Host:
         self.on(f"rm -rf {STATE}/checkpoints/* {STATE}/savepoints/*")
 
     def quiet(self) -> None:
-        """Nobody brings back a job that the bench has stopped."""
-        self.on("systemctl stop flink-jobs.timer")
+        """Nobody brings back a job that the bench has stopped, nor reads one contestant's results.
+
+        The exporter follows `predictions`, which only the shipped job writes.
+        """
+        self.on("systemctl stop flink-jobs.timer plantline-exporter.service")
 
     def restart_clock(self) -> None:
         """What flink-clock remembers of a topic is of readings that are gone."""

@@ -365,7 +365,11 @@ class Loop:
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
                 **(
-                    {"transactional.id": settings["transactional_id"]}
+                    {
+                        "transactional.id": settings["transactional_id"],
+                        # A hundred thousand machines that are commissioned at once take a minute.
+                        "transaction.timeout.ms": 300_000,
+                    }
                     if self._transactional
                     else {}
                 ),

@@ -41,6 +41,10 @@ class WrongError(Exception):
     """The results are not what the input demands; the message says in what."""
 
 
+class TooFewError(Exception):
+    """The results are right as far as they go, which is not far enough to measure a speed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """Predictions of M machines in K slices.
@@ -156,13 +160,13 @@ def compare(one: Results, other: Results) -> float:
 def speed(results: Results, work: Workload) -> Speed:
     """Readings worked off between the ends of two slices, divided by the time between them.
 
-    Raises WrongError where too few slices are complete.
+    Raises TooFewError where too few slices are complete.
     """
     complete = results.complete
     begin = max(round(STEADY[0] * complete), _COMMISSIONED)
     end = round(STEADY[1] * complete) - 1
     if end <= begin:
-        raise WrongError(f"{complete} complete slices are too few to measure")
+        raise TooFewError(f"{complete} complete slices are too few to measure")
     from_ms, to_ms = int(results.appended[begin]), int(results.appended[end])
     if to_ms <= from_ms:
         raise WrongError("later windows did not come later")

@@ -6,7 +6,13 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its __all__
 
 from flink_jobs.contracts import PRODUCER_DEFAULTS
@@ -26,11 +32,15 @@ class Topics:
             {key: value for key, value in config.items() if key not in PRODUCER_DEFAULTS}
         )
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """The offsets behind the last records, by partition, uncommitted ones included."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library's own gap
+    def ends(
+        self, topic: str, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, int]:
+        """The offsets behind the last records, by partition, by default uncommitted ones too."""
+        latest = OffsetSpec.latest()
         asked = dict.fromkeys(self._places(topic), latest)
-        found = self._admin.list_offsets(asked, request_timeout=_ANSWER_WITHIN_S)
+        found = self._admin.list_offsets(
+            asked, isolation_level=isolation, request_timeout=_ANSWER_WITHIN_S
+        )
         return {place.partition: _result(one).offset for place, one in found.items()}
 
     def empty(self, topic: str) -> None:

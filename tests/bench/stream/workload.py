@@ -117,7 +117,8 @@ class Readings:
         away = self._random.integers(-_SCATTER, _SCATTER + 1, (len(table), len(CHANNELS)))
         values = self._level[rows] + away
         if above is not None:
-            values[above, 0] = round(1000 * ABOVE_LIMIT)
+            # They scatter there as well: a value that stays would be that of a stuck sensor.
+            values[above, 0] = round(1000 * ABOVE_LIMIT) + away[above, 0]
         for place, column in zip(_VALUES, values.T, strict=True):
             table[:, place : place + 2] = _TWO[column // 1000]
             table[:, place + 3 : place + 6] = _THREE[column % 1000]
@@ -183,18 +184,21 @@ def pace(
 ) -> Paced:
     """Sends `per_second` readings, evenly, each with the time at which it is sent.
 
-    Some cross the limit; their machine's next reading is back, so none of the last ones does.
-    `check` is called every few seconds, and may raise.
+    Some machines cross the limit, and stay above it for as long as a window, which is no outlier
+    to be repaired: the model sees it, too. `check` is called every few seconds, and may raise.
     """
     topic = contracts.telemetry_topic(kind.name)
     readings = Readings(machines, PARTITIONS)
     step = round(per_second * _STEP_S)
     if step < 1 or machines % step:
         raise ToolError(f"{machines} machines cannot speak {step} at a time")
+    round_of_all = machines // step
+    stay = round(WINDOW_S / _STEP_S / round_of_all)
+    if not 0 < stay < step:
+        raise ToolError(f"{step} machines cannot take turns of {stay} readings above the limit")
     crossings = set()
     begin = time.time()
     steps = round(seconds / _STEP_S)
-    round_of_all = machines // step
     with Publisher({**config, "linger.ms": "1"}) as publisher:
         for number in range(steps):
             due = begin + number * _STEP_S
@@ -204,11 +208,12 @@ def pace(
             ts = round(due * 1000)
             first = number % round_of_all * step
             rows = slice(first, first + step)
-            above = None
-            if number % _CROSSING_EVERY == 0 and number < steps - round_of_all:
-                # Another machine of the step each time around.
-                above = np.array([number // round_of_all % step])
-                crossings.add((readings.keys[first + int(above[0])].decode(), ts))
+            # Another machine of the step each time around, beside those that are still above.
+            begun = range(number, max(number - stay * round_of_all, -1), -round_of_all)
+            turns = [one // round_of_all % step for one in begun if one % _CROSSING_EVERY == 0]
+            if number % _CROSSING_EVERY == 0:
+                crossings.add((readings.keys[first + turns[0]].decode(), ts))
+            above = np.array(turns, dtype=np.intp)
             records = readings.at(rows, np.full(step, ts), number // round_of_all, above)
             for key, record, partition in zip(
                 readings.keys[rows], records, readings.partitions[rows], strict=True
