@@ -2,16 +2,18 @@ package plantline;
 
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.streaming.connectors.kafka.table.KafkaDynamicTableFactory;
+import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.connector.source.DynamicTableSource;
+import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.factories.DynamicTableSourceFactory;
 
 import java.util.Set;
 
 /**
- * The connector 'plantline-kafka' of SQL tables: Flink's 'kafka' with all its options, as a source
- * that keeps event time when it starts again; see {@link KafkaSource}.
+ * The connector 'plantline-kafka' of SQL tables: Flink's 'kafka' with all its options, that goes on
+ * from its state where Flink's does not: see {@link KafkaSource} and {@link ForgivingSink}.
  */
-public final class KafkaTableFactory implements DynamicTableSourceFactory {
+public final class KafkaTableFactory implements DynamicTableSourceFactory, DynamicTableSinkFactory {
 
     private final KafkaDynamicTableFactory kafka = new KafkaDynamicTableFactory();
 
@@ -33,5 +35,10 @@ public final class KafkaTableFactory implements DynamicTableSourceFactory {
     @Override
     public DynamicTableSource createDynamicTableSource(Context context) {
         return new KafkaSource(kafka.createDynamicTableSource(context));
+    }
+
+    @Override
+    public DynamicTableSink createDynamicTableSink(Context context) {
+        return new KafkaTableSink(kafka.createDynamicTableSink(context));
     }
 }
