@@ -22,7 +22,7 @@ MAX_BYTES = 1_048_588 - 200
 
 
 def restarts():
-    """How often each job was restarted, by its name; Flink fetches metrics when it is first asked."""
+    """How often each job was restarted, by its name; Flink fetches metrics when first asked."""
 
     def asked():
         found = {}
