@@ -19,7 +19,8 @@ A job that starts without state is told so (``--fresh``): it is to read its sour
 beginning, and to emit what it never has. What that is it keeps in a file beside its state, which
 each later start names (``--emitted``), since a checkpoint may lie before it; see
 flink_jobs/resume.py. What the job says on this on its standard output, in lines that begin with
-``plantline:``, becomes part of the answer.
+``plantline:``, becomes part of the answer. A job whose program ends because others have to be
+started first (``OTHERS_FIRST``) is tried once more after them.
 
 State lies below ``<checkpoints>/<job>/<state_version>/`` and
 ``<savepoints>/<job>/<state_version>/``: its version is known by where it lies, even when no
@@ -74,6 +75,7 @@ _SUBMITTED = re.compile(r"Job has been submitted with JobID ([0-9a-f]{32})")
 _SAID = re.compile(r"^plantline: (.+)$", re.MULTILINE)
 
 READS_ALL = "it reads its topic from the beginning, and emits what was not emitted before"
+OTHERS_FIRST = "the job that it belongs to ends it when it starts"
 
 T = TypeVar("T")
 
@@ -410,7 +412,14 @@ class Deployer:
                 version = self._rest.labels(job.id).get(STATE_VERSION)
                 if version is not None:
                     yield self._stop_outcome(job, version, PATIENCE_S, check=check)
+        postponed = []
         for spec in self._declaration.jobs:
+            outcome = _guarded(spec, partial(self._apply, check=check))
+            if OTHERS_FIRST in outcome.message:
+                postponed.append(spec)
+            else:
+                yield outcome
+        for spec in postponed:
             yield _guarded(spec, partial(self._apply, check=check))
 
     def recover(self, now_s: float) -> Iterator[Outcome]:

@@ -4,6 +4,10 @@ A job that starts without state reads its topic from the beginning of what that 
 get their references as before, and windows that were open become whole. What it emitted in its
 former life is left out this time (`Emitted`).
 
+What that life began to write and did not commit is ended first: as long as a transaction is open,
+nobody sees what is committed behind it, by whatever job. Flink would not find it. It tries its ids
+from the first one on, up to one that brokers do not know, and they forget each that is not open.
+
 At a checkpoint all tasks of a job have come to one event time, since barriers are aligned, and what
 is committed is what a checkpoint holds. So each window up to the last end among the committed
 predictions is there, and none behind it. Dead letters tell their offsets; what the group committed
@@ -26,12 +30,22 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    Message,
+    Producer,
+    TopicPartition,
+)
 
 # OffsetSpec is documented there, and left out of what the module says it exports.
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from kafka import KafkaAdminClient
+from kafka import errors as admin_errors
 
 from flink_jobs import contracts
+from flink_jobs.deploy import OTHERS_FIRST
 from flink_jobs.jobs.anomaly_sql import Emitted
 
 Offsets = dict[int, int]  # by partition
@@ -51,6 +65,15 @@ _NAMES = dict(zip(_SAME, _SAME, strict=True)) | {"ssl.truststore.location": "ssl
 # What says how Java reads files. librdkafka's are PEM.
 _OF_JAVA = re.compile(r"ssl\.truststore\.type|config\.providers.*")
 _LOGIN = "sasl.jaas.config"
+# Settings of librdkafka by their names in kafka-python, which knows what librdkafka cannot ask.
+_ADMIN_NAMES = {
+    "bootstrap.servers": "bootstrap_servers",
+    "security.protocol": "security_protocol",
+    "ssl.ca.location": "ssl_cafile",
+    "sasl.mechanism": "sasl_mechanism",
+    "sasl.username": "sasl_plain_username",
+    "sasl.password": "sasl_plain_password",
+}
 _IN_FILE = re.compile(r"\$\{file:(?P<file>[^:}]+):(?P<key>[^}]+)\}")
 _IN_JAAS = re.compile(r'(username|password)="([^"]*)"')
 
@@ -61,34 +84,35 @@ class ResumeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Found:
-    """What was emitted, and the partitions whose last transactions nobody has ended."""
+    """What was emitted, and how many transactions that were left open have been ended."""
 
     emitted: Emitted
-    held_back: tuple[str, ...]
+    ended: int
 
     def __str__(self) -> str:
         text = "nothing was emitted before"
         if self.emitted.window_end:
             end = datetime.fromtimestamp(self.emitted.window_end / 1000, UTC)
             text = f"windows up to {end:%Y-%m-%dT%H:%M:%SZ} are not emitted again"
-        if self.held_back:
-            text += (
-                f"; at the end of {', '.join(self.held_back)} a transaction is open, and what was"
-                " committed behind its begin may come twice"
-            )
+        if self.ended:
+            text += f"; transactions that were left open and are aborted now: {self.ended}"
         return text
 
 
 def find(config: Mapping[str, Any], now: int) -> Found:
     """What the job of a configuration has emitted so far; it must not be running.
 
-    now: epoch milliseconds. Raises ResumeError or KafkaException where Kafka does not tell.
+    Ends what the job left open. now: epoch milliseconds. Raises ResumeError or KafkaException where
+    Kafka does not tell, also because others have not ended what they wrote.
     """
     login = client_settings(config["kafka"])
+    ended = end_transactions(login, config["job_name"])
     telemetry, predictions, dlq = (
         Topic(login, config["job_name"], name)
         for name in (config["telemetry_topic"], contracts.PREDICTIONS, contracts.DLQ)
     )
+    for topic in (predictions, dlq):
+        topic.settle()
     committed = telemetry.committed()
     # Dead letters of what comes behind the committed offsets were made after that had come.
     behind = (record.timestamp()[1] for record in telemetry.first(committed))
@@ -98,7 +122,37 @@ def find(config: Mapping[str, Any], now: int) -> Found:
         newest_window_end(predictions, config["machine_type"], now),
         first_offsets(committed, letters, telemetry.name),
     )
-    return Found(emitted, (*predictions.held_back, *dlq.held_back))
+    return Found(emitted, ended)
+
+
+def end_transactions(login: Mapping[str, Any], job_name: str) -> int:
+    """End what the sinks of a job left open, uncommitted; how many transactions it was.
+
+    login: librdkafka's settings. Raises ResumeError or KafkaException where that cannot be done.
+    """
+    settings = {_ADMIN_NAMES[key]: value for key, value in login.items()}
+    settings["bootstrap_timeout_ms"] = int(_ANSWER_WITHIN_S * 1000)
+    try:
+        with closing(KafkaAdminClient(**settings)) as admin:
+            left_open = open_transactions(admin, job_name)
+    except admin_errors.KafkaError as error:
+        raise ResumeError(f"Kafka does not tell which transactions are open: {error}") from error
+    for transactional_id in left_open:
+        # Brokers abort what is open under an id when somebody comes in by it.
+        producer = Producer({**login, "transactional.id": transactional_id})
+        producer.init_transactions(_ANSWER_WITHIN_S)
+    return len(left_open)
+
+
+def open_transactions(admin: KafkaAdminClient, job_name: str) -> list[str]:
+    """The ids of a job's transactions whose end nobody has asked for yet.
+
+    Flink's ids are `<prefix>-<subtask>-<checkpoint>`; the prefixes stand in anomaly.sql.j2.
+    """
+    of_the_job = re.compile(rf"{re.escape(job_name)}(-dlq)?-\d+-\d+")
+    by_broker = admin.list_transactions(state_filters=["Ongoing"])
+    ids = (one.transactional_id for listed in by_broker.values() for one in listed)
+    return sorted(filter(of_the_job.fullmatch, ids))
 
 
 def newest_window_end(predictions: Topic, machine_type: str, now: int) -> int:
@@ -195,8 +249,8 @@ def _login(value: str) -> dict[str, str]:
 class Topic:
     """The committed records of a topic, up to the ends that it has as this is made.
 
-    begins, ends: by partition, the offset of the first record and that after the last. held_back:
-    partitions in which a transaction is open and stays so; their ends are where it begins.
+    begins, ends: by partition, the offset of the first record and that after the last, or where
+    the first open transaction begins: nobody is shown what is behind that.
     """
 
     def __init__(self, login: Mapping[str, Any], group: str, name: str) -> None:
@@ -216,8 +270,26 @@ class Topic:
             raise ResumeError(f"there is no topic {name}, or the job may not read it")
         self._partitions = list(topics[name].partitions)
         self.begins = self._offsets(OffsetSpec.earliest())
-        self.ends, behind = self._settled()
-        self.held_back = tuple(f"{name}/{partition}" for partition in behind)
+        self.ends = self._committed_ends()
+
+    def settle(self) -> None:
+        """Move the ends behind all that is there now, once it is committed or aborted.
+
+        Raises ResumeError where something stays open.
+        """
+        written = self._offsets(OffsetSpec.latest())
+        deadline = time.monotonic() + _COMMITTED_WITHIN_S
+        while held := [p for p in written if self.ends[p] < written[p]]:
+            if time.monotonic() > deadline:
+                places = ", ".join(f"{self.name}/{p}/{self.ends[p]}" for p in held)
+                raise ResumeError(
+                    f"at {places} (topic/partition/offset) begins a transaction that stays open,"
+                    f" and hides what is committed behind it; {OTHERS_FIRST}. If it is nobody's any"
+                    f" more: kafka-transactions.sh abort --topic {self.name} --partition PARTITION"
+                    " --start-offset OFFSET"
+                )
+            time.sleep(0.2)  # until other jobs' checkpoints, which are some seconds apart
+            self.ends = self._committed_ends()
 
     def committed(self) -> Offsets:
         """Where the group would go on; at the beginning where it has never been."""
@@ -245,16 +317,8 @@ class Topic:
         """The records from `starts` on. Raises ResumeError where they cease to come."""
         return self._read(starts, self.ends)
 
-    def _settled(self) -> tuple[Offsets, list[int]]:
-        """The ends once all before them is committed or aborted, and where that never happens."""
-        ends = self._offsets(OffsetSpec.latest())
-        deadline = time.monotonic() + _COMMITTED_WITHIN_S
-        while True:
-            stable = self._offsets(OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-            behind = [partition for partition in ends if stable[partition] < ends[partition]]
-            if not behind or time.monotonic() > deadline:
-                return {p: min(ends[p], stable[p]) for p in ends}, behind
-            time.sleep(0.2)  # until other jobs' checkpoints, which are some seconds apart
+    def _committed_ends(self) -> Offsets:
+        return self._offsets(OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
 
     def _offsets(
         self, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED

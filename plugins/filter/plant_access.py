@@ -106,6 +106,7 @@ def _anomaly_job(kind: str, rejects_unknown: bool) -> Program:
             _may("read", "topic", contracts.PREDICTIONS),
             _may("read", "topic", contracts.DLQ),
             # Flink puts a dash and numbers behind the name; another job's cannot begin like that.
+            # The right to see them comes with it, for a job that ends what it has left open.
             _may("write", "transactional_id", f"{job}-", pattern="prefixed"),
         ),
     )

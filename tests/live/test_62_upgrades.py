@@ -1,4 +1,7 @@
-"""An upgrade keeps a job's state where it fits; where it does not, nothing is lost or doubled."""
+"""An upgrade keeps a job's state where it fits; where it does not, nothing is lost or doubled.
+
+Nor is it where the state itself is lost.
+"""
 
 import json
 import re
@@ -8,16 +11,29 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import INVENTORY, ROOT, eventually, note, playbook, rest, run, tool
+from conftest import (
+    INVENTORY,
+    ROOT,
+    eventually,
+    note,
+    on,
+    operator_context,
+    playbook,
+    rest,
+    run,
+    tool,
+)
 from exactly_once import balance, windows_of
+from kafka import KafkaAdminClient
 
-from flink_jobs import contracts
+from flink_jobs import contracts, resume
 from flink_jobs.plant import load_plant
 from flink_jobs.tools.kafka import Publisher, read_all
 from flink_jobs.tools.stream import clock_reading, close_ts, event_time, free_start
 
 JOB = "plantline-anomaly-pump"
 CHANNEL = "oil_pressure"
+STATE = "/srv/plantline/flink"
 # More than commissioning takes, so that some windows are scored and the last ones are open.
 HALF = 600
 # Features of a machine that is well are then those of one that is not.
@@ -41,6 +57,15 @@ def running():
     jobs = rest("/jobs/overview")["jobs"]
     [found] = [j["jid"] for j in jobs if j["name"] == JOB and j["state"] == "RUNNING"]
     return found
+
+
+def left_open(client):
+    """The transactions of the pumps' job that nobody has ended."""
+    servers, who = client["bootstrap.servers"], operator_context()
+    with KafkaAdminClient(
+        bootstrap_servers=servers, security_protocol="SSL", ssl_context=who
+    ) as admin:
+        return resume.open_transactions(admin, JOB)
 
 
 class Pump:
@@ -197,3 +222,26 @@ def test_with_another_channel_it_starts_anew_and_emits_what_was_not(pump, edited
     )
     assert len(old) == len(new) == 1
     assert old != new
+
+
+def test_without_its_state_it_ends_what_it_left_open(client, pump):
+    pump.send_until_scored()
+    # Nobody completes a checkpoint any more: what is written from now on stays uncommitted.
+    on("node1", "systemctl stop flink-jobs.timer && systemctl kill -s STOP flink-jobmanager")
+    pump.send(HALF, HALF + 300, close=True)
+    eventually("windows that no checkpoint holds", lambda: left_open(client), 8)
+    # First all stand still: whoever saw another one die would abort what is open.
+    for signal in ("STOP", "KILL"):
+        for host in ("node1", "node2", "node3"):
+            on(host, f"systemctl kill -s {signal} 'flink-*manager.service'")
+    on("node1", f"rm -r {STATE}/checkpoints/{JOB} && rm -rf {STATE}/savepoints/{JOB}")
+    left = left_open(client)
+    assert left
+    eventually("the JobManager is back", lambda: rest("/jobs/overview", check=False), 120)
+
+    # Where the heartbeat's job has left something open too, this one comes second.
+    assert "started without state" in upgrade()
+    assert not set(left) & set(left_open(client))
+    # Behind the readings that closed the windows.
+    pump.send(HALF + 400, 2 * HALF, close=True)
+    pump.assert_whole(refused=3)

@@ -452,6 +452,24 @@ def test_one_jobs_failure_does_not_keep_the_next_from_its_start(cluster: Cluster
     assert (first.action, second.action) == ("failed", "started")
 
 
+@pytest.mark.parametrize(("until", "action"), [(NAME, "started"), ("none", "failed")])
+def test_a_job_that_others_hold_up_is_tried_once_more_after_them(
+    cluster: Cluster, until: str, action: str
+) -> None:
+    cluster.document["jobs"] = [{**cluster.job, "name": "first"}, cluster.job]
+    interpreter, _, program = cluster.command.read_text().partition("\n")
+    cluster.command.write_text(
+        f"{interpreter}\n"
+        "import pathlib, sys\n"
+        f"started = pathlib.Path('{cluster.checkpoints / until}').exists()\n"
+        "if '-Dpipeline.name=first' in sys.argv and not started:\n"
+        f"    sys.exit('{deploy.OTHERS_FIRST}')\n"
+        f"{program}"
+    )
+    outcomes = [(outcome.job, outcome.action) for outcome in cluster.deployer().apply()]
+    assert outcomes == [(NAME, "started"), ("first", action)]
+
+
 def test_a_healthy_job_sheds_earlier_runs_and_old_savepoints(cluster: Cluster) -> None:
     old_run = cluster.checkpoints / NAME / "v1" / ("a" * 32)
     write_state(old_run / "chk-1")

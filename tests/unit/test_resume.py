@@ -1,14 +1,20 @@
 """What a job emitted before it lost its state is found, and no more than that."""
 
+import re
 from random import Random
+from types import SimpleNamespace
 
 import orjson
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaConnectionError
 from samples import PREDICTION
+from test_anomaly_sql import CONFIG
 
 from flink_jobs import contracts, resume
-from flink_jobs.jobs.anomaly_sql import Emitted
+from flink_jobs.deploy import OTHERS_FIRST
+from flink_jobs.jobs.anomaly_sql import Emitted, statements
 from flink_jobs.resume import Found, ResumeError, Topic
 from plugins.filter import kafka as login
 from plugins.filter import plant as filters
@@ -140,6 +146,91 @@ def test_other_dead_letters_tell_nothing(record):
     assert resume.first_offsets({0: 0}, [record], TELEMETRY) == {0: 0}
 
 
+# Transactions that were left open
+
+
+class Admin:
+    """Stands in for kafka-python's client: transactions by their ids, on two brokers."""
+
+    def __init__(self, open_ids):
+        self.open_ids = open_ids
+        self.settings = None
+        self.is_closed = False
+
+    def __call__(self, **settings):
+        self.settings = settings
+        return self
+
+    def list_transactions(self, state_filters):
+        assert state_filters == ["Ongoing"]
+        if self.open_ids is None:
+            raise KafkaConnectionError("nobody there")
+        listed = [SimpleNamespace(transactional_id=one) for one in self.open_ids]
+        return {1: listed[::2], 2: listed[1::2]}
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def left_open(monkeypatch):
+    """Says which transactions are open; returns the client that lists them, and what came in."""
+
+    def left_open(*open_ids):
+        admin, came_in = Admin(open_ids), []
+
+        class Coming:
+            def __init__(self, settings):
+                self.settings = settings
+
+            def init_transactions(self, _):
+                came_in.append(self.settings)
+
+        monkeypatch.setattr(resume, "KafkaAdminClient", admin)
+        monkeypatch.setattr(resume, "Producer", Coming)
+        return admin, came_in
+
+    return left_open
+
+
+LOGIN = {
+    "bootstrap.servers": "a:9092,b:9092",
+    "security.protocol": "SASL_SSL",
+    "ssl.ca.location": "/ca.pem",
+    "sasl.mechanism": "SCRAM-SHA-512",
+    "sasl.username": JOB,
+    "sasl.password": "secret",
+}
+
+
+def test_all_that_the_jobs_sinks_left_open_is_ended_and_nothing_else(left_open):
+    text = "\n".join(statements(CONFIG, "m", "1"))
+    prefixes = re.findall(r"'sink\.transactional-id-prefix' = '(.+)'", text)
+    assert len(prefixes) == text.count("'exactly-once'") == 2
+    ours = [f"{prefix}-{subtask}-17" for prefix in prefixes for subtask in range(2)]
+    others = [f"{JOB}-x-0-17", f"{JOB}2-0-17", f"{JOB}-0", f"x{JOB}-0-17", f"{JOB}-0-17-5"]
+    admin, came_in = left_open(*others, *ours)
+    assert resume.end_transactions(LOGIN, CONFIG["job_name"]) == len(ours)
+    assert came_in == [{**LOGIN, "transactional.id": one} for one in sorted(ours)]
+    assert admin.is_closed
+
+
+def test_the_client_that_lists_comes_in_as_the_job_does(left_open):
+    admin, came_in = left_open()
+    assert resume.end_transactions(LOGIN, JOB) == 0
+    assert came_in == []
+    assert set(LOGIN.values()) < set(admin.settings.values())
+    assert set(admin.settings) <= set(KafkaAdminClient.DEFAULT_CONFIG)
+
+
+def test_a_kafka_that_does_not_list_transactions_is_no_kafka_without_any(left_open):
+    admin, _ = left_open()
+    admin.open_ids = None
+    with pytest.raises(ResumeError, match=r"does not tell which transactions .* nobody there"):
+        resume.end_transactions(LOGIN, JOB)
+    assert admin.is_closed
+
+
 # In Kafka
 
 
@@ -181,26 +272,32 @@ def timeless(monkeypatch):
     monkeypatch.setattr(Topic, "since", lambda self, time_ms: self.begins)
 
 
-def test_windows_and_offsets_are_found_in_kafka(config, send, commit, timeless):
+def test_windows_and_offsets_are_found_in_kafka(config, send, commit, timeless, left_open):
+    left_open(f"{JOB}-0-9", f"{JOB}-dlq-1-9")
     send(TELEMETRY, *((partition, b"{}") for partition in range(3) for _ in range(8)))
     send(contracts.PREDICTIONS, *((n % 4, prediction(NOW + n * SLIDE)) for n in range(10)))
     source = f"kafka:{TELEMETRY}/1/6".encode()
     send(contracts.DLQ, (0, b"[1]"), headers={"dlq.source": source})
     commit({0: 8, 1: 5, 3: 7})  # there is nothing on 3, so that was another topic's
     found = resume.find(config, NOW)
-    assert found == Found(Emitted(NOW + 9 * SLIDE, {0: 8, 1: 7, 2: 0, 3: 0}), ())
-    assert str(found) == "windows up to 2023-11-14T22:14:50Z are not emitted again"
+    assert found == Found(Emitted(NOW + 9 * SLIDE, {0: 8, 1: 7, 2: 0, 3: 0}), 2)
+    assert str(found) == (
+        "windows up to 2023-11-14T22:14:50Z are not emitted again;"
+        " transactions that were left open and are aborted now: 2"
+    )
 
 
-def test_a_job_that_never_ran_has_emitted_nothing(config, send):
+def test_a_job_that_never_ran_has_emitted_nothing(config, send, left_open):
+    left_open()
     for topic in (TELEMETRY, contracts.PREDICTIONS, contracts.DLQ):
         send(topic)
     found = resume.find(config, NOW)
-    assert found == Found(Emitted(0, dict.fromkeys(range(4), 0)), ())
+    assert found == Found(Emitted(0, dict.fromkeys(range(4), 0)), 0)
     assert str(found) == "nothing was emitted before"
 
 
-def test_a_topic_that_is_missing_is_named(config, send):
+def test_a_topic_that_is_missing_is_named(config, send, left_open):
+    left_open()
     send(TELEMETRY)
     with pytest.raises(ResumeError, match=r"no topic predictions, or the job may not read it"):
         resume.find(config, NOW)
@@ -218,31 +315,59 @@ def test_what_comes_after_a_time_is_read_and_what_comes_later_is_not(config, sen
     assert list(topic.first(topic.ends)) == []
 
 
-@pytest.mark.parametrize("asked", [3, None])
-def test_open_transactions_are_waited_for_and_named_if_they_stay(config, send, monkeypatch, asked):
-    send(TELEMETRY, *((0, b"{}") for _ in range(9)), (1, b"{}"))
+@pytest.fixture
+def held_back(monkeypatch):
+    """Holds partition 0 of all topics back at an offset, as often as it is asked for."""
     as_it_is = Topic._offsets
-    answers = 0
 
-    def offsets(self, spec, isolation=IsolationLevel.READ_UNCOMMITTED):
-        nonlocal answers
-        found = as_it_is(self, spec, isolation)
-        if isolation is IsolationLevel.READ_COMMITTED:
-            answers += 1
-            if asked is None or answers < asked:
-                return found | {0: 4}
-        return found
+    def held_back(offset, times):
+        left = times
 
-    monkeypatch.setattr(Topic, "_offsets", offsets)
-    monkeypatch.setattr(resume, "_COMMITTED_WITHIN_S", 60 if asked else 0.5)
-    topic = Topic(config["kafka"], JOB, TELEMETRY)
-    if asked:
-        assert answers == asked
-        assert (topic.ends[0], topic.held_back) == (9, ())
-    else:
-        assert (topic.ends[0], topic.held_back) == (4, (f"{TELEMETRY}/0",))
-        said = str(Found(Emitted(), topic.held_back))
-        assert "at the end of telemetry.pump/0 a transaction is open" in said
+        def offsets(self, spec, isolation=IsolationLevel.READ_UNCOMMITTED):
+            nonlocal left
+            found = as_it_is(self, spec, isolation)
+            if isolation is IsolationLevel.READ_COMMITTED and left > 0:
+                left -= 1
+                return found | {0: offset}
+            return found
+
+        monkeypatch.setattr(Topic, "_offsets", offsets)
+
+    return held_back
+
+
+def test_transactions_of_others_are_waited_for(config, send, held_back):
+    send(contracts.PREDICTIONS, *((0, b"{}") for _ in range(9)), (1, b"{}"))
+    held_back(4, times=3)
+    topic = Topic(config["kafka"], JOB, contracts.PREDICTIONS)
+    assert topic.ends == {0: 4, 1: 1, 2: 0, 3: 0}
+    topic.settle()
+    assert topic.ends == {0: 9, 1: 1, 2: 0, 3: 0}
+
+
+@pytest.mark.parametrize("name", [contracts.PREDICTIONS, contracts.DLQ])
+def test_a_transaction_that_stays_open_is_named_with_the_remedy(
+    config, send, held_back, left_open, monkeypatch, name
+):
+    for topic in (TELEMETRY, contracts.PREDICTIONS, contracts.DLQ):
+        send(topic)
+    send(name, *((0, b"{}") for _ in range(9)))
+    left_open()
+    held_back(4, times=10**9)
+    monkeypatch.setattr(resume, "_COMMITTED_WITHIN_S", 0.3)
+    with pytest.raises(ResumeError) as refused:
+        resume.find(config, NOW)
+    for said in (f"{name}/0/4 ", OTHERS_FIRST, f"kafka-transactions.sh abort --topic {name} "):
+        assert said in str(refused.value)
+
+
+def test_what_gateways_left_open_keeps_no_job_from_its_start(config, send, held_back, left_open):
+    send(TELEMETRY, *((0, b"{}") for _ in range(9)))
+    for topic in (contracts.PREDICTIONS, contracts.DLQ):
+        send(topic)
+    left_open()
+    held_back(0, times=10**9)
+    assert resume.find(config, NOW).emitted == Emitted(0, dict.fromkeys(range(4), 0))
 
 
 # How a job comes in
