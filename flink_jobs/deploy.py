@@ -56,6 +56,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from flink_jobs.resume import OTHERS_FIRST
+
 TERMINAL = frozenset({"FAILED", "CANCELED", "FINISHED", "SUSPENDED"})
 # These last moments and end by themselves; nothing can be decided while they do.
 PASSING = frozenset({"INITIALIZING", "CREATED", "RECONCILING", "FAILING", "CANCELLING"})
@@ -75,7 +77,6 @@ _SUBMITTED = re.compile(r"Job has been submitted with JobID ([0-9a-f]{32})")
 _SAID = re.compile(r"^plantline: (.+)$", re.MULTILINE)
 
 READS_ALL = "it reads its topic from the beginning, and emits what was not emitted before"
-OTHERS_FIRST = "the job that it belongs to ends it when it starts"
 
 T = TypeVar("T")
 

@@ -45,7 +45,6 @@ from kafka import KafkaAdminClient
 from kafka import errors as admin_errors
 
 from flink_jobs import contracts
-from flink_jobs.deploy import OTHERS_FIRST
 from flink_jobs.jobs.anomaly_sql import Emitted
 
 Offsets = dict[int, int]  # by partition
@@ -55,6 +54,9 @@ _TRANSACTION_MS = 600_000
 # How far back is looked at first for a prediction, and how many times further then.
 _FIRST_SPAN_MS = 2 * _TRANSACTION_MS
 _WIDER = 6
+
+# What is said of a transaction of another job, by which deployment knows to start that one first.
+OTHERS_FIRST = "the job that it belongs to ends it when it starts"
 
 _ANSWER_WITHIN_S = 15.0
 _COMMITTED_WITHIN_S = 30.0

@@ -13,7 +13,6 @@ from samples import PREDICTION
 from test_anomaly_sql import CONFIG
 
 from flink_jobs import contracts, resume
-from flink_jobs.deploy import OTHERS_FIRST
 from flink_jobs.jobs.anomaly_sql import Emitted, statements
 from flink_jobs.resume import Found, ResumeError, Topic
 from plugins.filter import kafka as login
@@ -357,7 +356,11 @@ def test_a_transaction_that_stays_open_is_named_with_the_remedy(
     monkeypatch.setattr(resume, "_COMMITTED_WITHIN_S", 0.3)
     with pytest.raises(ResumeError) as refused:
         resume.find(config, NOW)
-    for said in (f"{name}/0/4 ", OTHERS_FIRST, f"kafka-transactions.sh abort --topic {name} "):
+    for said in (
+        f"{name}/0/4 ",
+        resume.OTHERS_FIRST,
+        f"kafka-transactions.sh abort --topic {name} ",
+    ):
         assert said in str(refused.value)
 
 
