@@ -18,7 +18,7 @@ TRAIN := .venv-train/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench bench-resources drill-certificates drill-stream test unit drill-moving-in molecule lint docs dashboards lock
+.PHONY: help prerequisites venv training depot secrets hosts down site verify preflight status status-page report collect probe demo quality bench bench-resources drill-certificates drill-stream drill-upgrades test unit drill-moving-in molecule lint docs dashboards lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ unit: venv training depot  ## the tests that need no hosts
 
 drill-stream: venv training depot  ## a million readings while processes are killed, and while Kafka is away for 20 minutes
 	pytest -ra --durations=15 tests/drills/test_stream.py
+
+drill-upgrades: venv training depot  ## jobs upgraded with their state, without it, and after it was lost
+	pytest -ra --durations=15 tests/drills/test_upgrades.py
 
 drill-moving-in: venv depot  ## a plaintext Kafka becomes a secured one under load, on test hosts of its own
 	pytest -ra -s tests/drills/test_moving_in.py

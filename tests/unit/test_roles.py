@@ -4,6 +4,7 @@ Variables come from real inventories and templates are rendered by Ansible's own
 process. An undefined variable fails the test as it fails the run.
 """
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -405,6 +406,16 @@ def test_kafka_loads_the_agent_that_the_depot_has(demo):
     [jar] = [name.split(":")[1] for name in source["artifacts"]]
     unit = demo.render("kafka", "kafka.service.j2", "node1")
     assert f"/{jar}-{agent['version']}.jar=0.0.0.0:7071:/etc/plantline/kafka/jmx.yml" in unit
+
+
+def test_the_hash_of_every_password_is_as_kafkas_agent_computes_it(demo):
+    for number in range(40):
+        password = f"password {number}"
+        digest = hashlib.sha256(f"node1:{password}".encode()).digest()
+        found = demo.value(
+            "kafka", "__kafka_metrics_hash", "node1", kafka_metrics_password=password
+        )
+        assert found == f"{int.from_bytes(digest):x}"
 
 
 def test_kafka_without_metrics_loads_no_agent_and_waits_for_none(demo):

@@ -11,7 +11,14 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import (
+from exactly_once import balance, windows_of
+from kafka import KafkaAdminClient
+
+from flink_jobs import contracts, resume
+from flink_jobs.plant import load_plant
+from flink_jobs.tools.kafka import Publisher, read_all
+from flink_jobs.tools.stream import clock_reading, close_ts, event_time, free_start
+from tests.live.conftest import (
     INVENTORY,
     ROOT,
     eventually,
@@ -23,13 +30,6 @@ from conftest import (
     run,
     tool,
 )
-from exactly_once import balance, windows_of
-from kafka import KafkaAdminClient
-
-from flink_jobs import contracts, resume
-from flink_jobs.plant import load_plant
-from flink_jobs.tools.kafka import Publisher, read_all
-from flink_jobs.tools.stream import clock_reading, close_ts, event_time, free_start
 
 JOB = "plantline-anomaly-pump"
 CHANNEL = "oil_pressure"
