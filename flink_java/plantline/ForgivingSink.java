@@ -24,10 +24,11 @@ import java.util.stream.Collectors;
 /**
  * Flink's Kafka sink, which also starts again from state that is older than the memory of brokers.
  *
- * <p>A job that starts again commits the transactions of its last checkpoint once more. Brokers forget
- * the id of a transaction that ended long ago (transactional.id.expiration.ms), and never that of one
- * that is open: what they do not know any more was committed. Flink takes their answer for a failure,
- * and starts the job again for ever (FLINK-39072).
+ * <p>A job that starts again commits the transactions of its last checkpoint once more. Brokers
+ * forget the id of a transaction that ended long ago (transactional.id.expiration.ms), and never
+ * that of one that is open: what they do not know any more was committed, unless the state is older
+ * than transaction.timeout.ms, after which they abort what nobody commits. Flink takes their answer
+ * for a failure, and starts the job again for ever (FLINK-39072).
  */
 final class ForgivingSink
         implements Sink<RowData>, SupportsWriterState<RowData, Object>, SupportsCommitter<Object> {
@@ -114,8 +115,11 @@ final class ForgivingSink
 
         @Override
         public void signalFailedWithUnknownReason(Throwable reason) {
-            if (ExceptionUtils.findThrowable(reason, InvalidPidMappingException.class).isPresent()) {
-                LOG.info("Brokers have forgotten {}: it was committed", getCommittable());
+            boolean isForgotten =
+                    ExceptionUtils.findThrowable(reason, InvalidPidMappingException.class)
+                            .isPresent();
+            if (isForgotten) {
+                LOG.warn("Brokers have forgotten {}: it was committed", getCommittable());
                 request.signalAlreadyCommitted();
             } else {
                 request.signalFailedWithUnknownReason(reason);
