@@ -50,7 +50,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -417,11 +417,13 @@ class Deployer:
         for spec in self._declaration.jobs:
             outcome = _guarded(spec, partial(self._apply, check=check))
             if OTHERS_FIRST in outcome.message:
-                postponed.append(spec)
+                postponed.append((spec, _SAID.findall(outcome.message)))
             else:
                 yield outcome
-        for spec in postponed:
-            yield _guarded(spec, partial(self._apply, check=check))
+        for spec, said in postponed:
+            outcome = _guarded(spec, partial(self._apply, check=check))
+            # What it did before it was held up, it does not do again.
+            yield replace(outcome, message="; ".join([outcome.message, *said]))
 
     def recover(self, now_s: float) -> Iterator[Outcome]:
         """Start the declared jobs that the JobManager does not know or that failed for good.

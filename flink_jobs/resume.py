@@ -22,9 +22,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,31 +84,16 @@ class ResumeError(RuntimeError):
     """What was emitted cannot be found; the message says why."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was emitted, and how many transactions that were left open have been ended."""
-
-    emitted: Emitted
-    ended: int
-
-    def __str__(self) -> str:
-        text = "nothing was emitted before"
-        if self.emitted.window_end:
-            end = datetime.fromtimestamp(self.emitted.window_end / 1000, UTC)
-            text = f"windows up to {end:%Y-%m-%dT%H:%M:%SZ} are not emitted again"
-        if self.ended:
-            text += f"; transactions that were left open and are aborted now: {self.ended}"
-        return text
-
-
-def find(config: Mapping[str, Any], now: int) -> Found:
+def find(config: Mapping[str, Any], now: int, tell: Callable[[str], None]) -> Emitted:
     """What the job of a configuration has emitted so far; it must not be running.
 
-    Ends what the job left open. now: epoch milliseconds. Raises ResumeError or KafkaException where
-    Kafka does not tell, also because others have not ended what they wrote.
+    Ends what the job left open. now: epoch milliseconds. tell: takes what a person is to know, as
+    soon as it is done: who fails and tries again finds nothing open any more. Raises ResumeError or
+    KafkaException where Kafka does not tell, also because others have not ended what they wrote.
     """
     login = client_settings(config["kafka"])
-    ended = end_transactions(login, config["job_name"])
+    if ended := end_transactions(login, config["job_name"]):
+        tell(f"transactions that were left open and are aborted now: {ended}")
     telemetry, predictions, dlq = (
         Topic(login, config["job_name"], name)
         for name in (config["telemetry_topic"], contracts.PREDICTIONS, contracts.DLQ)
@@ -124,7 +109,13 @@ def find(config: Mapping[str, Any], now: int) -> Found:
         newest_window_end(predictions, config["machine_type"], now),
         first_offsets(committed, letters, telemetry.name),
     )
-    return Found(emitted, ended)
+    end = datetime.fromtimestamp(emitted.window_end / 1000, UTC)
+    tell(
+        f"windows up to {end:%Y-%m-%dT%H:%M:%SZ} are not emitted again"
+        if emitted.window_end
+        else "nothing was emitted before"
+    )
+    return emitted
 
 
 def end_transactions(login: Mapping[str, Any], job_name: str) -> int:

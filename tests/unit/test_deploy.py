@@ -463,11 +463,16 @@ def test_a_job_that_others_hold_up_is_tried_once_more_after_them(
         "import pathlib, sys\n"
         f"started = pathlib.Path('{cluster.checkpoints / until}').exists()\n"
         "if '-Dpipeline.name=first' in sys.argv and not started:\n"
+        "    print('plantline: two are aborted now')\n"
         f"    sys.exit('{deploy.OTHERS_FIRST}')\n"
         f"{program}"
     )
-    outcomes = [(outcome.job, outcome.action) for outcome in cluster.deployer().apply()]
-    assert outcomes == [(NAME, "started"), ("first", action)]
+    other, held_up = cluster.deployer().apply()
+    assert (other.job, other.action) == (NAME, "started")
+    assert (held_up.job, held_up.action) == ("first", action)
+    # Said by the first attempt: the second one cannot know.
+    assert "two are aborted now" in held_up.message
+    assert "aborted" not in other.message
 
 
 def test_a_healthy_job_sheds_earlier_runs_and_old_savepoints(cluster: Cluster) -> None:
