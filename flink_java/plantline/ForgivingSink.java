@@ -19,6 +19,8 @@ import org.slf4j.LoggerFactory;
 import java.io.IOException;
 import java.util.Collection;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 import java.util.stream.Collectors;
 
 /**
@@ -29,11 +31,17 @@ import java.util.stream.Collectors;
  * that of one that is open: what they do not know any more was committed, unless the state is older
  * than transaction.timeout.ms, after which they abort what nobody commits. Flink takes their answer
  * for a failure, and starts the job again for ever (FLINK-39072).
+ *
+ * <p>A job that is stopped while brokers are away closes its committers. Kafka's client waits for a
+ * commit that is under way without end, and Flink ends a process that does not come to an end, with
+ * all its jobs. So nobody waits longer than {@value #CLOSE_WITHIN_MS} ms, and as long again for what
+ * it takes to give up; the next start commits once more.
  */
 final class ForgivingSink
         implements Sink<RowData>, SupportsWriterState<RowData, Object>, SupportsCommitter<Object> {
 
     private static final long serialVersionUID = 1L;
+    private static final long CLOSE_WITHIN_MS = 5_000;
     private static final Logger LOG = LoggerFactory.getLogger(ForgivingSink.class);
 
     private final Sink<RowData> kafka;
@@ -87,13 +95,19 @@ final class ForgivingSink
         return (SupportsCommitter<Object>) kafka;
     }
 
-    /** Commits, and takes what the brokers have forgotten as committed. */
+    /** Commits, takes what the brokers have forgotten as committed, and closes in time. */
     static final class ForgivingCommitter implements Committer<Object> {
 
         private final Committer<Object> kafka;
+        private final long closeWithinMs;
 
         ForgivingCommitter(Committer<Object> kafka) {
+            this(kafka, CLOSE_WITHIN_MS);
+        }
+
+        ForgivingCommitter(Committer<Object> kafka, long closeWithinMs) {
             this.kafka = kafka;
+            this.closeWithinMs = closeWithinMs;
         }
 
         @Override
@@ -106,7 +120,29 @@ final class ForgivingSink
 
         @Override
         public void close() throws Exception {
-            kafka.close();
+            FutureTask<Void> closing =
+                    new FutureTask<>(
+                            () -> {
+                                kafka.close();
+                                return null;
+                            });
+            Thread thread = new Thread(closing, "committer-close");
+            thread.setDaemon(true);
+            thread.start();
+            try {
+                thread.join(closeWithinMs);
+                if (!thread.isAlive()) {
+                    closing.get();
+                    return;
+                }
+                thread.interrupt(); // Kafka's client gives up what it waits for
+                thread.join(closeWithinMs);
+            } catch (ExecutionException error) {
+                ExceptionUtils.rethrowException(error.getCause());
+            } finally {
+                thread.interrupt(); // if who waits here is interrupted, too
+            }
+            LOG.warn("A committer did not close in time, it was interrupted: are brokers away?");
         }
     }
 

@@ -8,8 +8,12 @@ import org.apache.kafka.common.errors.ProducerFencedException;
 
 import java.util.Collection;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
 
-/** Prints what becomes of commits, one a line, where Kafka's committer fails in various ways. */
+/**
+ * Prints what becomes of commits, one a line, where Kafka's committer fails in various ways; then how
+ * one is closed that waits for a broker until it is interrupted, for ever, or not at all.
+ */
 public final class CommitHarness {
 
     public static void main(String[] arguments) throws Exception {
@@ -34,6 +38,45 @@ public final class CommitHarness {
         List<Committer.CommitRequest<Object>> requests =
                 List.of(new Request(), new Request(), new Request());
         new ForgivingSink.ForgivingCommitter(kafka).commit(requests);
+        CountDownLatch broker = new CountDownLatch(1);
+        Closing untilInterrupted = broker::await;
+        Closing forEver =
+                () -> {
+                    while (broker.getCount() > 0) {
+                        try {
+                            broker.await();
+                        } catch (InterruptedException interrupted) {
+                            // as if nothing had been said
+                        }
+                    }
+                };
+        Closing failing =
+                () -> {
+                    throw new KafkaException("it fails");
+                };
+        for (Closing closing : List.of(untilInterrupted, forEver, failing)) {
+            try {
+                new ForgivingSink.ForgivingCommitter(new Endless(closing), 100).close();
+                System.out.println("closed");
+            } catch (KafkaException error) {
+                System.out.println(error.getMessage().replace(' ', '-'));
+            }
+        }
+    }
+
+    private interface Closing {
+        void close() throws Exception;
+    }
+
+    private record Endless(Closing closing) implements Committer<Object> {
+
+        @Override
+        public void commit(Collection<CommitRequest<Object>> requests) {}
+
+        @Override
+        public void close() throws Exception {
+            closing.close();
+        }
     }
 
     private static final class Request implements Committer.CommitRequest<Object> {
