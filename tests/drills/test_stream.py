@@ -13,7 +13,7 @@ from exactly_once import balance, windows_of
 from flink_jobs import contracts
 from flink_jobs.tools.kafka import Publisher, read_all
 from flink_jobs.tools.stream import ROOM_MS, clock_reading, close_ts, event_time, free_start
-from tests.live.conftest import PLANT_FILE, eventually, note, on, tool
+from tests.live.conftest import PLANT_FILE, eventually, note, on, rest, tool
 
 READINGS, MACHINES = 1_000_000, 200
 # One reading in so many is followed by a record that is refused.
@@ -21,9 +21,9 @@ REFUSED_EACH = 1000
 # Readings a second, so that they pass until the last process has been killed.
 PACE = 1500
 HOSTS = ("node1", "node2", "node3")
-# Who is killed with -9: a JobManager, TaskManagers and brokers.
-MORTAL = [("node1", "flink-jobmanager")]
-MORTAL += [(host, unit) for host in HOSTS for unit in ("flink-taskmanager", "kafka")]
+# Who is killed with -9: the JobManager, brokers, and TaskManagers wherever the job runs just then.
+MORTAL = [("node1", "flink-jobmanager"), *((host, "kafka") for host in HOSTS)]
+MORTAL += [(None, "flink-taskmanager")] * 3
 OUTAGE_S = 20 * 60
 WITHIN_S = 1200
 
@@ -143,6 +143,14 @@ def kill(host, unit):
     eventually(f"{unit} of {host} is back", lambda: on(host, ask) not in ("0", killed), 60)
 
 
+def host_of(job):
+    """A host that tasks of a running job are on."""
+    jobs = rest("/jobs/overview")["jobs"]
+    [jid] = [one["jid"] for one in jobs if one["name"] == job and one["state"] == "RUNNING"]
+    vertex = rest(f"/jobs/{jid}")["vertices"][0]["id"]
+    return rest(f"/jobs/{jid}/vertices/{vertex}")["subtasks"][0]["host"]
+
+
 def answers(run, since=None):
     """How many predictions are committed; None while nobody can say so."""
     try:
@@ -156,11 +164,12 @@ def test_processes_killed_at_random_times(passing, calm):
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(passing.send, 0, READINGS, PACE)
         since = time.time_ns() // 1_000_000
-        for host, unit in chance.sample(MORTAL, len(MORTAL)):
+        for fixed, unit in chance.sample(MORTAL, len(MORTAL)):
             # What dies, dies under a job that works.
             eventually("the job goes on", lambda since=since: answers(passing, since), 300)
             time.sleep(chance.uniform(0, 10))  # the random time
             assert not sending.done(), "nothing passes any more"
+            host = fixed or host_of(f"plantline-anomaly-{passing.kind.name}")
             begin = time.monotonic()
             kill(host, unit)
             note(f"{unit} of {host} was killed, and back after {time.monotonic() - begin:.0f} s")
