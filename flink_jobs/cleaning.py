@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flink_jobs.windows import Windows
+from flink_jobs.windows import Windows, rows_of
 
 # Makes the median absolute deviation of normal scatter its standard deviation.
 MAD_TO_STD = 1.4826
@@ -78,56 +78,125 @@ def clean(
     scales (B, C): each channel's scale in the machine's reference, NaN where it has none.
     """
     repairs = Repairs.none(windows)
-    if not len(windows.starts) or all(one == Rules() for one in rules):
+    if not len(windows.starts):
         return windows, repairs
-    values = windows.values.copy()
+    columns = np.ascontiguousarray(windows.values.T)
+    # Nearly all channels of nearly all windows hold nothing to repair, which shows at once.
+    asked = _asked(windows, columns, rules, scales.T)
+    channel, window = np.nonzero(asked)
+    if not len(channel):
+        return windows, repairs
+    lengths = windows.rows[window]
+    rows, starts = rows_of(windows.starts[window], lengths)
+    place = np.repeat(channel, lengths), rows
+    column = columns[place]
+    some = Windows(windows.ts[rows], column[:, None], starts)
+    # What is not declared is NaN, with which no comparison is true.
+    declared = [(one.stuck_after_s, one.outliers, one.gap_max_s) for one in rules]
+    stuck_after_s, limit, gap_max_s = np.array(declared, dtype=np.float64)[channel].T
+    holds = np.array([one.gap == "hold" for one in rules])[channel]
 
-    def note(counts: NDArray[np.int64], place: int, where: NDArray[np.bool_]) -> None:
-        counts[:, place] = np.add.reduceat(where.astype(np.int64), windows.starts)
+    stuck = _stuck(some, column, stuck_after_s)
+    column[stuck] = np.nan
+    outliers = _outliers(some, column, scales[window, channel], limit)
+    column[outliers] = np.nan
+    missing = np.isnan(column)
+    if missing.any():
+        column = _filled(some, column, holds, gap_max_s)
+    filled = missing & ~np.isnan(column)
+    if not (stuck | outliers | filled).any():
+        return windows, repairs
+    for counts, where in (
+        (repairs.stuck, stuck),
+        (repairs.outliers, outliers),
+        (repairs.filled, filled),
+    ):
+        counts[window, channel] = np.add.reduceat(where.astype(np.int64), starts)
+    columns = columns.copy()
+    columns[place] = column
+    return replace(windows, values=columns.T), repairs
 
-    for place, rule in enumerate(rules):
-        column = values[:, place].copy()  # faster than a view: a column lies scattered in memory
+
+def _asked(
+    windows: Windows,
+    columns: NDArray[np.float64],
+    rules: Sequence[Rules],
+    floors: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """In which channels of which windows there may be something to repair, (C, B).
+
+    columns (C, n), floors (C, B).
+    """
+    starts = windows.starts
+    asked = np.zeros(floors.shape, dtype=np.bool_)
+    for channel, (column, rule, floor) in enumerate(zip(columns, rules, floors, strict=True)):
+        if rule == Rules():
+            continue
+        readings = np.isnan(column)
         if rule.stuck_after_s is not None:
-            stuck = _stuck(windows, column, rule.stuck_after_s)
-            column[stuck] = np.nan
-            note(repairs.stuck, place, stuck)
+            same = column[1:] == column[:-1]
+            same[starts[1:] - 1] = False
+            first, last, _ = _runs(same)
+            lasted_ms = windows.ts[last] - windows.ts[first]
+            readings[first] = lasted_ms >= 1000 * rule.stuck_after_s
+        asked[channel] = np.logical_or.reduceat(readings, starts)
         if rule.outliers is not None:
-            outliers = _outliers(windows, column, scales[:, place], rule.outliers)
-            column[outliers] = np.nan
-            note(repairs.outliers, place, outliers)
-        missing = np.isnan(column)
-        if rule.gap_max_s is not None and missing.any():
-            column = _filled(windows, column, rule.gap, rule.gap_max_s)
-            note(repairs.filled, place, missing & ~np.isnan(column))
-        values[:, place] = column
-    return replace(windows, values=values), repairs
+            asked[channel] |= ~_calm(column, starts, rule.outliers * floor)
+    return asked
 
 
-def _stuck(windows: Windows, column: NDArray[np.float64], after_s: float) -> NDArray[np.bool_]:
-    """Which readings (n,) belong to a run of one value that lasts long enough."""
+def _calm(
+    column: NDArray[np.float64], starts: NDArray[np.intp], reach: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """In which windows (B,) no value lies further than `reach` (B,) from any other."""
+    spread = np.fmax.reduceat(column, starts) - np.fmin.reduceat(column, starts)
+    calm: NDArray[np.bool_] = spread <= reach
+    return calm
+
+
+def _stuck(
+    windows: Windows, column: NDArray[np.float64], after_s: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which readings (n,) belong to a run of one value that lasts long enough; after_s (B,)."""
     known = np.flatnonzero(~np.isnan(column))
-    value, window = column[known], windows.first_row[known]
-    begins = np.ones(len(known), dtype=np.bool_)
-    begins[1:] = (value[1:] != value[:-1]) | (window[1:] != window[:-1])
+    value, window = column[known], np.repeat(np.arange(len(after_s)), windows.rows)[known]
+    first, last, length = _runs((value[1:] == value[:-1]) & (window[1:] == window[:-1]))
+    lasted_ms = windows.ts[known[last]] - windows.ts[known[first]]
+    is_stuck = lasted_ms >= 1000 * after_s[window[first]]
+    place, _ = rows_of(first[is_stuck], length[is_stuck])
     stuck = np.zeros(len(column), dtype=np.bool_)
-    if begins.all():  # as of most channels: no value comes twice
-        return stuck
-    first = np.flatnonzero(begins)
-    length = np.diff(first, append=len(known))
-    lasted_ms = windows.ts[known[first + length - 1]] - windows.ts[known[first]]
-    stuck[known] = np.repeat(lasted_ms >= 1000 * after_s, length)
+    stuck[known[place]] = True
     return stuck
 
 
+def _runs(
+    same: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Where runs of two and more equal values begin and end, and how many values each has.
+
+    same (n - 1,): whether each value but the first is that of the one before it.
+    """
+    again = 1 + np.flatnonzero(same)
+    begins = np.flatnonzero(np.diff(again, prepend=-1) != 1)
+    length = 1 + np.diff(begins, append=len(again))
+    first = again[begins] - 1
+    return first, first + length - 1, length
+
+
 def _outliers(
-    windows: Windows, column: NDArray[np.float64], floor: NDArray[np.float64], limit: float
+    windows: Windows,
+    column: NDArray[np.float64],
+    floor: NDArray[np.float64],
+    limit: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Which readings (n,) lie too far from the median of their neighbourhood; floor (B,)."""
-    # Most windows hold none, which shows at once: nothing lies further from anything than this.
-    spread = np.fmax.reduceat(column, windows.starts) - np.fmin.reduceat(column, windows.starts)
-    calm = np.repeat(spread <= limit * floor, windows.rows)
-    known = np.flatnonzero(~np.isnan(column) & ~calm)
-    value, window = column[known], windows.first_row[known]
+    """Which readings (n,) lie too far from their neighbourhood's median; floor and limit (B,)."""
+    outliers = np.zeros(len(column), dtype=np.bool_)
+    calm = _calm(column, windows.starts, limit * floor)
+    if calm.all():
+        return outliers
+    window = np.repeat(np.arange(len(calm)), windows.rows)
+    known = np.flatnonzero(~np.isnan(column) & ~calm[window])
+    value, window = column[known], window[known]
     steps = np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1)
     row = np.arange(len(known))[:, None] + steps
     inside = np.clip(row, 0, len(known) - 1)
@@ -136,11 +205,9 @@ def _outliers(
     count = same.sum(axis=1)
     middle = _median(near, count)
     deviation = _median(np.abs(near - middle[:, None]), count)
-    scale = np.fmax(MAD_TO_STD * deviation, np.repeat(floor, windows.rows)[known])
-    outliers = np.zeros(len(column), dtype=np.bool_)
-    outliers[known] = (
-        (count >= _MIN_NEIGHBOURHOOD) & (scale > 0) & (np.abs(value - middle) > limit * scale)
-    )
+    scale = np.fmax(MAD_TO_STD * deviation, floor[window])
+    far = np.abs(value - middle) > limit[window] * scale
+    outliers[known] = (count >= _MIN_NEIGHBOURHOOD) & (scale > 0) & far
     return outliers
 
 
@@ -152,20 +219,25 @@ def _median(table: NDArray[np.float64], count: NDArray[np.intp]) -> NDArray[np.f
 
 
 def _filled(
-    windows: Windows, column: NDArray[np.float64], gap: str, max_s: float
+    windows: Windows,
+    column: NDArray[np.float64],
+    holds: NDArray[np.bool_],
+    max_s: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The channel (n,) with what its gap policy puts in the place of missing values."""
+    """The readings (n,) with what the gap policy puts in the place of missing ones.
+
+    holds (B,): the last known value, not one on a line; max_s (B,).
+    """
     known = ~np.isnan(column)
     before = windows.known_before(known[:, None])[:, 0]
-    if gap == "hold":
-        age_ms = windows.ts - windows.ts[before]
-        usable = ~known & (before >= 0) & (age_ms <= 1000 * max_s)
-        return np.where(usable, column[before], column)
     after = windows.known_after(known[:, None])[:, 0]
+    holds, max_ms = np.repeat(holds, windows.rows), np.repeat(1000 * max_s, windows.rows)
+    age_ms = windows.ts - windows.ts[before]
     span_ms = windows.ts[after] - windows.ts[before]
-    usable = ~known & (before >= 0) & (after >= 0) & (span_ms <= 1000 * max_s)
-    part = (windows.ts - windows.ts[before])[usable] / span_ms[usable]
-    low, high = column[before[usable]], column[after[usable]]
+    held = ~known & (before >= 0) & holds & (age_ms <= max_ms)
+    drawn = ~known & (before >= 0) & ~holds & (after >= 0) & (span_ms <= max_ms)
     filled = column.copy()
-    filled[usable] = low + part * (high - low)
+    filled[held] = column[before[held]]
+    low, high = column[before[drawn]], column[after[drawn]]
+    filled[drawn] = low + age_ms[drawn] / span_ms[drawn] * (high - low)
     return filled

@@ -11,6 +11,8 @@ left it, give or take what it moved until then.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +24,8 @@ REFERENCE_LAYOUT = 1
 
 # What a reference holds of each channel; all channels of one field, then those of the next.
 FIELDS = ("location", "scale", "mean_stray", "std_location", "std_stray", "count")
+
+_NUMBER = 8  # bytes
 
 # Fewer blocks than this say nothing about how windows differ from each other.
 _MIN_BLOCKS = 4
@@ -45,7 +49,8 @@ def reference(
     start at the first reading, so the reference does not depend on where the clock's grid lies.
     """
     tails = _quantiles(values)
-    values = np.clip(values, tails[0], tails[1])
+    # The order in which numpy adds numbers up follows their order in memory.
+    values = np.ascontiguousarray(np.clip(values, tails[0], tails[1]))
     windows = _blocks(ts, values, window_s, slide_s)
     if windows is None:
         return np.full(len(FIELDS) * values.shape[1], np.nan)
@@ -71,6 +76,23 @@ def reference(
     fields = np.stack([location, scale, mean_stray, std_location, std_stray / fast, count])
     fields[:, ~enough] = np.nan
     return fields.ravel()
+
+
+def pack(reference: NDArray[np.float64]) -> bytes:
+    """A reference (6 C,) as the job keeps it in its state: float64, little endian."""
+    return reference.astype("<f8").tobytes()
+
+
+def unpack(packed: Sequence[bytes], channels: int) -> NDArray[np.float64]:
+    """References (B, 6 C) of machines with C channels.
+
+    Raises ValueError for one that is not of as many.
+    """
+    numbers = len(FIELDS) * channels
+    wrong = set(map(len, packed)) - {_NUMBER * numbers}
+    if wrong:
+        raise ValueError(f"a reference of {channels} channels cannot have {min(wrong)} bytes")
+    return np.frombuffer(b"".join(packed), dtype="<f8").reshape(len(packed), numbers)
 
 
 def scales(references: NDArray[np.float64]) -> NDArray[np.float64]:

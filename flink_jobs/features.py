@@ -67,19 +67,35 @@ def windows_features(values: NDArray[np.float64], starts: NDArray[np.intp]) -> N
     rows = np.diff(starts, append=len(values))
     if not len(starts) or starts[0] != 0 or (rows < 1).any():
         raise ValueError("windows must hold at least one reading and cover all values")
-    known = np.isfinite(values)
+    # Channel by channel, however the table lies in memory.
+    columns = np.ascontiguousarray(values.T)
+    known = np.isfinite(columns)
     if known.all():
-        count = np.repeat(rows[:, None].astype(np.float64), values.shape[1], axis=1)
-        mean = np.add.reduceat(values, starts, axis=0) / count
-        deviation = values - np.repeat(mean, rows, axis=0)
+        count = np.repeat(rows[None].astype(np.float64), len(columns), axis=0)
+        mean = np.add.reduceat(columns, starts, axis=1) / count
+        deviations = (
+            _less(column, centre, rows) for column, centre in zip(columns, mean, strict=True)
+        )
     else:
-        count = np.add.reduceat(known.astype(np.float64), starts, axis=0)
-        total = np.add.reduceat(np.where(known, values, 0.0), starts, axis=0)
+        count = np.add.reduceat(known.astype(np.float64), starts, axis=1)
+        total = np.add.reduceat(np.where(known, columns, 0.0), starts, axis=1)
         mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        deviation = np.where(known, values - np.repeat(mean, rows, axis=0), 0.0)
-    squares = np.add.reduceat(deviation * deviation, starts, axis=0)
+        deviations = (
+            np.where(there, _less(column, centre, rows), 0.0)
+            for column, centre, there in zip(columns, mean, known, strict=True)
+        )
+    squares = np.stack([np.add.reduceat(one * one, starts) for one in deviations])
     std = np.sqrt(np.divide(squares, count - 1, out=np.full_like(squares, np.nan), where=count > 1))
-    return np.concatenate([mean, std, count], axis=1)
+    return np.ascontiguousarray(np.concatenate([mean, std, count]).T)
+
+
+def _less(
+    column: NDArray[np.float64], mean: NDArray[np.float64], rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """One channel (n,) less a number (B,) for each window."""
+    if (rows == rows[0]).all():
+        return (column.reshape(len(rows), rows[0]) - mean[:, None]).ravel()
+    return column - np.repeat(mean, rows)
 
 
 def mean_of_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,10 +7,9 @@ the same results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,10 @@ from flink_jobs.windows import Windows, duplicates, unpack
 class Scored:
     """Results of B windows.
 
-    columns, each (B,): score, threshold, and channel1, share1, … of the main causes. repaired: how
-    many values of each channel (C,), by kind (the fields of Repairs), in the windows that have a
-    reference. duplicates: how many readings the windows declare, one for each window it is in.
+    columns, each (B,): score, and cause1, share1, … of the main causes; a cause is the number of a
+    channel, counted from 1. repaired: how many values of each channel (C,), by kind (the fields of
+    Repairs), in the windows that have a reference. duplicates: how many readings the windows
+    declare, one for each window it is in.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -83,60 +83,33 @@ def cleaned_features(
 def score_windows(
     detector: Detector,
     rules: Sequence[Rules],
-    references: Sequence[Sequence[float] | None],
+    references: Sequence[bytes | None],
     packed: Sequence[bytes],
     top: int,
 ) -> Scored:
-    """Scores of B packed windows, with the `top` causes of each.
+    """Scores of B packed windows, with the `top` causes of each; references as packed there.
 
-    A window without a reference, or with nothing that could be compared with it, is not scored:
-    its numbers are NaN, its channels None.
+    A window without a reference, or with nothing that could be compared with it, is not scored: its
+    numbers are NaN, its causes 0.
     """
-    size = len(packed)
-    table: dict[str, NDArray[Any]] = {"score": np.full(size, np.nan)}
-    table["threshold"] = table["score"].copy()
-    for rank in range(1, top + 1):
-        table[f"channel{rank}"] = np.full(size, None)
-        table[f"share{rank}"] = np.full(size, np.nan)
-
-    known = {row: one for row, one in enumerate(references) if one is not None}
-    windows, _ = unpack([packed[row] for row in known], len(rules))
-    normal = np.array(list(known.values()), dtype=np.float64).reshape(
-        len(known), len(commissioning.FIELDS) * len(rules)
-    )
+    has_reference = [one is not None for one in references]
+    windows, declared = unpack(list(compress(packed, has_reference)), len(rules))
+    normal = commissioning.unpack([one for one in references if one is not None], len(rules))
     features, repairs = cleaned_features(detector.features, rules, windows, normal)
     scores = detector.score(features, normal)
+
     scored = np.isfinite(scores.score)
-    rows, shares = np.array(list(known), dtype=np.intp)[scored], scores.shares[scored]
-    table["score"][rows] = scores.score[scored]
-    table["threshold"][rows] = detector.threshold
-    names = np.array(detector.channels, dtype=object)
+    rows, shares = np.flatnonzero(has_reference)[scored], scores.shares[scored]
     # Equal shares keep the channels' order, so that a replay names the same ones.
-    order = np.argsort(-shares, axis=1, kind="stable")
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top]
     shares = np.take_along_axis(shares, order, axis=1)
+    table: dict[str, NDArray[Any]] = {"score": np.full(len(packed), np.nan)}
+    table["score"][rows] = scores.score[scored]
     for rank in range(top):
-        table[f"channel{rank + 1}"][rows] = names[order[:, rank]]
-        table[f"share{rank + 1}"][rows] = shares[:, rank]
+        table[f"cause{rank + 1}"] = cause = np.zeros(len(packed), dtype=np.int32)
+        table[f"share{rank + 1}"] = share = np.full(len(packed), np.nan)
+        cause[rows] = order[:, rank] + 1
+        share[rows] = shares[:, rank]
     repaired = {kind: counts.sum(axis=0) for kind, counts in vars(repairs).items()}
-    return Scored(table, repaired, sum(map(duplicates, packed)))
-
-
-class Places:
-    """Where a declared machine stands: (line, area), from a file that may change at any time."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._changed = -1
-        self._places: dict[str, tuple[str | None, str | None]] = {}
-
-    def of(self, machine_id: str) -> tuple[str | None, str | None]:
-        """(None, None) for a machine that is not declared."""
-        return self._places.get(machine_id, (None, None))
-
-    def refresh(self) -> None:
-        """Read the file again if it is another than before."""
-        changed = self._file.stat().st_mtime_ns if self._file.exists() else 0
-        if changed != self._changed:
-            self._changed = changed
-            machines = json.loads(self._file.read_text(encoding="utf-8")) if changed else []
-            self._places = {m["machine_id"]: (m.get("line"), m.get("area")) for m in machines}
+    others = [window for window, known in zip(packed, has_reference, strict=True) if not known]
+    return Scored(table, repaired, int(declared.sum()) + sum(map(duplicates, others)))

@@ -24,7 +24,7 @@ VERSION = 1
 
 _WORD = 4
 _HEADER_WORDS = 3
-_WORDS_PER_NUMBER = 2
+_NUMBER = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,14 +123,20 @@ def pieces(
     stop: NDArray[np.intp],
 ) -> Windows:
     """The rows first[b] to stop[b] of a recording as window b; windows may overlap."""
-    rows = stop - first
-    starts = np.cumsum(rows) - rows
-    index = np.arange(rows.sum()) + np.repeat(first - starts, rows)
-    return Windows(ts[index], values[index], starts)
+    rows, starts = rows_of(first, stop - first)
+    return Windows(ts[rows], values[rows], starts)
+
+
+def rows_of(
+    first: NDArray[np.intp], lengths: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All rows of windows that begin at `first`, and where among those each window begins."""
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(first - starts, lengths), starts
 
 
 def pack(ts: NDArray[np.int64], values: NDArray[np.float64]) -> bytes:
-    """One window in the layout of SQL's `pack`: ts (n,), values (n, C), readings in any order."""
+    """One window in the layout of the job's: ts (n,), values (n, C), readings in any order."""
     kept_ts, kept = distinct(ts, values)
     header = np.array([VERSION, len(kept_ts), len(ts) - len(kept_ts)], dtype="<i4")
     return header.tobytes() + kept_ts.astype("<i8").tobytes() + kept.T.astype("<f8").tobytes()
@@ -150,29 +156,35 @@ def distinct(
 def unpack(packed: Sequence[bytes], channels: int) -> tuple[Windows, NDArray[np.int32]]:
     """Windows of C channels and how many duplicates each declares (B,).
 
-    Raises ValueError for what is not a packed window of this version and number of channels.
+    Each channel lies in one piece of memory. Raises ValueError for what is not a packed window of
+    this version and number of channels.
     """
     sizes = np.fromiter(map(len, packed), dtype=np.intp, count=len(packed))
     broken = (sizes < _WORD * _HEADER_WORDS) | (sizes % _WORD > 0)
     _check("is no header with numbers behind it", sizes, broken)
-    words = np.frombuffer(b"".join(packed), dtype="<i4")
-    header = ((np.cumsum(sizes) - sizes) // _WORD)[:, None] + np.arange(_HEADER_WORDS)
-    version, rows, duplicates = words[header].T
+    # A word before each header: behind it numbers lie where numbers of their size may be read.
+    joined = bytes(_WORD).join([b"", *packed])
+    words = np.frombuffer(joined, dtype="<i4")
+    stops = np.cumsum(sizes + _WORD)
+    begins = stops - sizes
+    version, length, duplicates = words[begins[:, None] // _WORD + np.arange(_HEADER_WORDS)].T
     _check(f"is not of version {VERSION}", version, version != VERSION)
-    expected = _WORD * (_HEADER_WORDS + _WORDS_PER_NUMBER * rows.astype(np.int64) * (1 + channels))
-    wrong = (rows < 1) | (sizes != expected)
+    rows = length.astype(np.intp)
+    wrong = (rows < 1) | (sizes != _WORD * _HEADER_WORDS + _NUMBER * rows * (1 + channels))
     _check(f"has not the length of its readings with {channels} channels", sizes, wrong)
 
-    inside = np.ones(len(words), dtype=np.bool_)
-    inside[header] = False
-    numbers = words[inside]
-    rows = rows.astype(np.intp)
+    numbers = np.frombuffer(joined, dtype="<f8")
     starts = np.cumsum(rows) - rows
-    # Before the readings of a window lie 1 + C numbers for each earlier one.
-    place = np.arange(rows.sum()) + np.repeat(channels * starts, rows)
-    column = np.arange(1, channels + 1) * np.repeat(rows, rows)[:, None]
-    values = numbers.view("<f8")[place[:, None] + column]
-    return Windows(numbers.view("<i8")[place], values, starts), duplicates
+    if len(packed) and (rows == rows[0]).all():
+        # As long as no reading is lost: tables of one shape, for which no index is needed.
+        tables = numbers.reshape(len(packed), -1)[:, -(1 + channels) * rows[0] :]
+        tables = tables.reshape(len(packed), 1 + channels, rows[0])
+        columns = tables.transpose(1, 0, 2).reshape(1 + channels, -1)
+    else:
+        first = stops // _NUMBER - (1 + channels) * rows
+        place, _ = rows_of(first, rows)
+        columns = numbers[place + np.arange(1 + channels)[:, None] * np.repeat(rows, rows)]
+    return Windows(columns[0].view("<i8"), columns[1:].T, starts), duplicates
 
 
 def duplicates(packed: bytes) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pyflink.table.udf import FunctionContext, ScalarFunction
 
-from flink_jobs import scoring
+from flink_jobs import commissioning, scoring
 from flink_jobs.cleaning import Repairs, Rules
 from flink_jobs.model import Detector
 
@@ -25,12 +24,13 @@ class Reference(ScalarFunction):  # type: ignore[misc]
         self._window_s = window_s
         self._slide_s = slide_s
 
-    def eval(self, packed: bytes) -> list[float]:
+    def eval(self, packed: bytes) -> bytes:
         """From its first windows, packed as one."""
-        reference = scoring.machine_reference(
-            [packed], self._rules, self._readings, self._window_s, self._slide_s
+        return commissioning.pack(
+            scoring.machine_reference(
+                [packed], self._rules, self._readings, self._window_s, self._slide_s
+            )
         )
-        return [float(value) for value in reference]
 
 
 class Score(ScalarFunction):  # type: ignore[misc]
@@ -39,18 +39,15 @@ class Score(ScalarFunction):  # type: ignore[misc]
     The model travels inside the job: a file that is replaced meanwhile cannot change what runs.
     """
 
-    def __init__(
-        self, model: bytes, rules: Sequence[Rules], columns: list[str], machines_file: str
-    ) -> None:
+    def __init__(self, model: bytes, rules: Sequence[Rules], columns: list[str]) -> None:
         self._model = model
         self._rules = rules
         self._columns = columns
-        self._machines_file = machines_file
+        self._top = sum(column.startswith("cause") for column in columns)
 
     def open(self, context: FunctionContext) -> None:
         """Load the model once per worker, not once per batch."""
         self._detector = Detector(self._model)
-        self._places = scoring.Places(Path(self._machines_file))
         # Counters only: a PyFlink distribution is no number to Flink's Prometheus reporter.
         metrics = context.get_metric_group().add_group(
             "machine_type", self._detector.metadata.machine_type
@@ -69,36 +66,29 @@ class Score(ScalarFunction):  # type: ignore[misc]
             for channel in self._detector.channels
         }
 
-    def eval(
-        self, machine_ids: pd.Series, references: pd.Series, windows: pd.Series
-    ) -> pd.DataFrame:
-        """Columns of equal length, one row per packed window."""
-        top = sum(column.startswith("channel") for column in self._columns)
+    def eval(self, references: pd.Series, windows: pd.Series) -> pd.DataFrame:
+        """Columns of equal length, one row per packed window; a NaN becomes NULL in SQL."""
         begin = time.perf_counter_ns()
         scored = scoring.score_windows(
-            self._detector, self._rules, list(references), list(windows), top
+            self._detector, self._rules, references.tolist(), windows.tolist(), self._top
         )
         self._count(scored, time.perf_counter_ns() - begin)
-        self._places.refresh()
-        places = [self._places.of(machine_id) for machine_id in machine_ids]
-        result = pd.DataFrame(scored.columns)
-        result["line"] = [line for line, _ in places]
-        result["area"] = [area for _, area in places]
-        return result[self._columns]
+        # Not copied into one block per type: PyFlink takes the columns one by one.
+        return pd.DataFrame({name: scored.columns[name] for name in self._columns}, copy=False)
 
     def _count(self, found: scoring.Scored, took_ns: int) -> None:
         scores = found.columns["score"]
         scored = int(np.isfinite(scores).sum())
-        self._scored.inc(scored)
-        self._unscored.inc(len(scores) - scored)
-        self._alerting.inc(int((scores > self._detector.threshold).sum()))
-        self._inference_us.inc(took_ns // 1000)
-        self._duplicates.inc(found.duplicates)
+        counted = [
+            (self._scored, scored),
+            (self._unscored, len(scores) - scored),
+            (self._alerting, int((scores > self._detector.threshold).sum())),
+            (self._inference_us, took_ns // 1000),
+            (self._duplicates, found.duplicates),
+        ]
         for kind, counts in found.repaired.items():
-            for channel, count in zip(self._detector.channels, counts.tolist(), strict=True):
-                self._repaired[kind, channel].inc(count)
-
-
-def is_number(column: str) -> bool:
-    """Whether a column of `score` holds numbers; the others hold text."""
-    return column in ("score", "threshold") or column.startswith("share")
+            counters = (self._repaired[kind, channel] for channel in self._detector.channels)
+            counted += zip(counters, counts.tolist(), strict=True)
+        for counter, count in counted:
+            if count:
+                counter.inc(count)

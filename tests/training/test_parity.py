@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flink_jobs import contracts, scoring
+from flink_jobs import commissioning, contracts, scoring
 from flink_jobs.cleaning import Rules
 from flink_jobs.evaluate import score_offline
 from flink_jobs.features import PER_CHANNEL, Features, feature_names
@@ -125,14 +125,16 @@ class Recorder:
 
 
 def references_of(windows, kind, rules):
-    """{machine: reference} from the windows that hold every reading once."""
+    """{machine: packed reference} from the windows that hold every reading once."""
     parts = {}
     for (machine, end), packed in windows.items():
         if end % (kind.window_s * 1000) == 0:
             parts.setdefault(machine, []).append(packed)
     lengths = (kind.window_s, kind.slide_s)
     return {
-        machine: scoring.machine_reference(packed, rules, COMMISSIONING, *lengths)
+        machine: commissioning.pack(
+            scoring.machine_reference(packed, rules, COMMISSIONING, *lengths)
+        )
         for machine, packed in parts.items()
     }
 

@@ -1,7 +1,9 @@
+import struct
+
 import numpy as np
 import pytest
 
-from flink_jobs.commissioning import FIELDS, reference
+from flink_jobs.commissioning import FIELDS, pack, reference, unpack
 
 SECOND = 1000
 
@@ -78,6 +80,12 @@ def test_reference_does_not_depend_on_the_clock(noise):
         np.testing.assert_array_equal(shifted[field], value)
 
 
+def test_reference_does_not_depend_on_how_the_values_lie_in_memory(noise):
+    values = np.stack([noise, noise**2, np.cumsum(noise)], axis=1)
+    found = [reference(np.arange(400), np.array(values, order=o), 0.03, 0.01) for o in "CF"]
+    assert found[0].tobytes() == found[1].tobytes()
+
+
 def test_a_gap_in_the_data_is_no_unusual_window(noise):
     gap = np.arange(400) * SECOND + np.where(np.arange(400) >= 200, 86_400_000, 0)
     assert fields_of(noise, gap)["mean_stray"] == pytest.approx(
@@ -94,3 +102,18 @@ def test_any_rate_of_readings_gives_a_reference(noise, interval_ms):
 
 def test_readings_all_at_one_time_say_nothing(noise):
     assert np.isnan(fields_of(noise, np.zeros(400))["scale"]).all()
+
+
+def test_references_come_out_of_their_bytes_as_they_went_in():
+    references = np.random.default_rng(0).normal(size=(3, 2 * len(FIELDS)))
+    references[1, 3] = np.nan
+    packed = [pack(one) for one in references]
+    assert packed[0] == struct.pack("<12d", *references[0])
+    assert unpack(packed, 2).tobytes() == references.tobytes()
+    assert unpack([], 2).shape == (0, 12)
+
+
+@pytest.mark.parametrize("lengths", [(12, 11), (11, 13), (0,)])
+def test_a_reference_of_other_channels_is_refused(lengths):
+    with pytest.raises(ValueError, match=r"of 2 channels cannot have (0|88) bytes"):
+        unpack([pack(np.zeros(length)) for length in lengths], 2)

@@ -190,6 +190,16 @@ def test_a_window_has_the_same_features_in_any_batch(seed, lengths):
         np.testing.assert_allclose(of(alone, ALL)[0], found[row], rtol=1e-9, atol=1e-12)
 
 
+@given(seeds, some_lengths)
+def test_features_do_not_depend_on_how_the_values_lie_in_memory(seed, lengths):
+    windows = scattered(seed, lengths)
+    for order in ("C", "F"):
+        other = Windows(windows.ts, np.array(windows.values, order=order), windows.starts)
+        assert of(other, ALL).tobytes() == of(windows, ALL).tobytes()
+        first, again = (windows_features(w.values, w.starts) for w in (windows, other))
+        assert first.tobytes() == again.tobytes()
+
+
 def test_no_windows_have_no_features():
     nothing, _ = unpack([], 2)
     assert of(nothing, ALL).shape == (0, len(ALL))
