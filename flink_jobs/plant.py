@@ -31,14 +31,9 @@ SEVERITIES = ("warning", "critical")
 _DAY_MS = 86_400_000
 _FOR_EVER = "-1"
 _INTEGERS = frozenset(
-    {"window_s", "slide_s", "commissioning_readings", "partitions", "retention_days"}
-)
-# Columns that the jobs' SQL has beside the channels.
-JOB_COLUMNS = frozenset(
     {
-        *("record_key", "raw", "reason", "detail", "appended", "partition", "offset", "refused"),
-        *("event_time", "window_start", "window_end", "window_time", "packed", "n"),
-        *("counted_before", "counted", "machine_reference", "place_in_time"),
+        *("window_s", "slide_s", "commissioning_readings", "partitions"),
+        *("retention_days", "forget_after_days"),
     }
 )
 
@@ -106,6 +101,7 @@ class MachineType:
     model: str | None = None
     models: tuple[str, ...] = ()
     silent_after_s: float | None = None
+    forget_after_days: int = 365
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -281,6 +277,7 @@ def job_config(plant: Plant, machine_type: str) -> dict[str, Any]:
         "max_clock_ahead_s": kind.max_clock_ahead_s,
         "idle_timeout_s": kind.idle_timeout_s,
         "silent_after_s": kind.silent_after_s,
+        "forget_after_days": kind.forget_after_days,
         "partitions": kind.partitions,
         "model": kind.model,
     }
@@ -352,10 +349,6 @@ def _check_channel(document: Document, where: JsonPath, name: str, about: dict[s
     if name in contracts.READING_FIELDS:
         document.problem(
             where, f"{name!r} is a field of every reading", "Give the channel another name."
-        )
-    if name in JOB_COLUMNS:
-        document.problem(
-            where, f"{name!r} is a column of the jobs' own", "Give the channel another name."
         )
     if "gap_max_s" in about and about.get("gap", "missing") == "missing":
         document.problem(

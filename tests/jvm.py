@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,13 @@ from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# They know nothing of Flink, and neither does who asks them.
-NAMES = ("Decoder", "Readings", "Check", "Zones")
-SOURCES = [
-    *(ROOT / "flink_java/plantline" / f"{name}.java" for name in NAMES),
-    ROOT / "tests/java/plantline/Harness.java",
-]
-
 
 class Jvm:
-    """A process that answers; `classes` is an empty folder to compile into."""
+    """A process that answers; `class_path` has all Java of ours and of tests/java."""
 
-    def __init__(self, classes: Path) -> None:
-        subprocess.run(["javac", "--release", "17", "-d", classes, *SOURCES], check=True)
+    def __init__(self, class_path: str) -> None:
         self._process = subprocess.Popen(
-            ["java", "-Xshare:auto", "-cp", classes, "plantline.Harness"],
+            ["java", "-Xshare:auto", "-cp", class_path, "plantline.Harness"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -92,6 +85,13 @@ class Jvm:
             for _ in readings
         ]
 
+    def json(
+        self, text: str, long: int, small: int, double: float, *, flag: bool, length: int
+    ) -> bytes:
+        """A row of these as JSON; its list has the text and the double, so many times."""
+        numbers = struct.pack(">qid?i", long, small, double, flag, length)
+        return _Reader(self._ask([b"j", _text(text), numbers])).part()
+
     def _ask(self, question: list[bytes]) -> bytes:
         self._process.stdin.write(b"".join(question))
         self._process.stdin.flush()
@@ -104,8 +104,8 @@ class Jvm:
             return reason, answer.part().decode()
         machine_id = answer.part().decode()
         (ts,) = answer.unpack(">q")
-        values = [answer.unpack(">?d") for _ in range(channels)]
-        return "", (machine_id, ts, [value if there else None for there, value in values])
+        values = answer.unpack(f">{channels}d")
+        return "", (machine_id, ts, [None if math.isnan(value) else value for value in values])
 
 
 class _Reader:

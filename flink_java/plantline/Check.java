@@ -34,6 +34,9 @@ final class Check implements Serializable {
     private final double low;
     private final double high; // of a stuck one the seconds
     private final double hysteresis;
+    final boolean isOfRate;
+    final boolean isStuck;
+    final int memory; // how many longs it must remember of a machine, beside its zone
 
     private Check(
             int place, String channel, String kind, double low, double high, double hysteresis) {
@@ -43,6 +46,9 @@ final class Check implements Serializable {
         this.low = low;
         this.high = high;
         this.hysteresis = hysteresis;
+        isOfRate = kind.equals(RATE);
+        isStuck = kind.equals(STUCK);
+        memory = isStuck ? 2 : isOfRate ? 1 : 0;
     }
 
     /**
@@ -87,19 +93,6 @@ final class Check implements Serializable {
 
     private static double bound(String word, double none) {
         return word.equals("-") ? none : Double.parseDouble(word);
-    }
-
-    boolean isOfRate() {
-        return kind.equals(RATE);
-    }
-
-    boolean isStuck() {
-        return kind.equals(STUCK);
-    }
-
-    /** How many longs it must remember of a machine, beside its zone. */
-    int memory() {
-        return isStuck() ? 2 : isOfRate() ? 1 : 0;
     }
 
     /**

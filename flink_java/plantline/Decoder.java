@@ -76,7 +76,9 @@ final class Decoder {
     private final int[] from;
     private final int[] to;
 
-    private byte[] machineId;
+    private byte[] idText; // the machine's id in UTF-8 is a part of it
+    private int idFrom;
+    private int idTo;
     private String detail;
 
     /**
@@ -145,9 +147,17 @@ final class Decoder {
         return detail;
     }
 
-    /** The machine, as UTF-8. */
-    byte[] machineId() {
-        return machineId;
+    /** What holds the machine's id, as UTF-8 from {@link #idFrom} to {@link #idTo}. */
+    byte[] idText() {
+        return idText;
+    }
+
+    int idFrom() {
+        return idFrom;
+    }
+
+    int idTo() {
+        return idTo;
     }
 
     /** Epoch milliseconds. */
@@ -155,14 +165,12 @@ final class Decoder {
         return (long) numbers[TS]; // below 2^53, where doubles hold every integer
     }
 
-    /** Whether a channel was there, and not null. */
-    boolean has(int channel) {
-        return kinds[FIRST_CHANNEL + channel] > NULL;
-    }
-
-    /** The value of a channel that was there. */
-    double value(int channel) {
-        return numbers[FIRST_CHANNEL + channel];
+    /** Writes the values of the channels, NaN for what was not there, or null. */
+    void values(double[] target) {
+        for (int i = 0; i < target.length; i++) {
+            boolean isThere = kinds[FIRST_CHANNEL + i] > NULL;
+            target[i] = isThere ? numbers[FIRST_CHANNEL + i] : Double.NaN;
+        }
     }
 
     /** How many fields are neither the reading's own nor channels; one given twice counts twice. */
@@ -204,16 +212,22 @@ final class Decoder {
         if (kind != TEXT && kind != ESCAPED_TEXT) {
             return false;
         }
-        byte[] id = Arrays.copyOfRange(data, from[MACHINE_ID] + 1, to[MACHINE_ID] - 1);
-        machineId = kind == TEXT ? id : unescaped(id);
-        return machineId.length > 0
-                && (machineId.length <= maxIdLength || characters(machineId) <= maxIdLength);
+        idText = data;
+        idFrom = from[MACHINE_ID] + 1; // behind the quotation mark
+        idTo = to[MACHINE_ID] - 1;
+        if (kind == ESCAPED_TEXT) {
+            idText = unescaped(Arrays.copyOfRange(data, idFrom, idTo));
+            idFrom = 0;
+            idTo = idText.length;
+        }
+        int length = idTo - idFrom;
+        return length > 0 && (length <= maxIdLength || idCharacters() <= maxIdLength);
     }
 
-    private static int characters(byte[] utf8) {
+    private int idCharacters() {
         int characters = 0;
-        for (byte b : utf8) {
-            characters += (b & 0xC0) == 0x80 ? 0 : 1; // all bytes of a character but its first
+        for (int i = idFrom; i < idTo; i++) {
+            characters += (idText[i] & 0xC0) == 0x80 ? 0 : 1; // all bytes of one but its first
         }
         return characters;
     }

@@ -3,17 +3,15 @@ package plantline;
 import org.apache.flink.configuration.ConfigOption;
 import org.apache.flink.streaming.connectors.kafka.table.KafkaDynamicTableFactory;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
-import org.apache.flink.table.connector.source.DynamicTableSource;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
-import org.apache.flink.table.factories.DynamicTableSourceFactory;
 
 import java.util.Set;
 
 /**
- * The connector 'plantline-kafka' of SQL tables: Flink's 'kafka' with all its options, that goes on
- * from its state where Flink's does not: see {@link KafkaSource} and {@link ForgivingSink}.
+ * The connector 'plantline-kafka' of SQL tables to write to: Flink's 'kafka' with all its options,
+ * that goes on from its state where Flink's does not: see {@link ForgivingSink}.
  */
-public final class KafkaTableFactory implements DynamicTableSourceFactory, DynamicTableSinkFactory {
+public final class KafkaTableFactory implements DynamicTableSinkFactory {
 
     private final KafkaDynamicTableFactory kafka = new KafkaDynamicTableFactory();
 
@@ -30,11 +28,6 @@ public final class KafkaTableFactory implements DynamicTableSourceFactory, Dynam
     @Override
     public Set<ConfigOption<?>> optionalOptions() {
         return kafka.optionalOptions();
-    }
-
-    @Override
-    public DynamicTableSource createDynamicTableSource(Context context) {
-        return new KafkaSource(kafka.createDynamicTableSource(context));
     }
 
     @Override

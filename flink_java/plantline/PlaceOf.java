@@ -18,8 +18,8 @@ import java.util.Map;
  * SQL: place_of('machines file', machine_id) → ROW(line STRING, area STRING), where a declared
  * machine stands; NULL in both for another one.
  *
- * <p>The same as flink_jobs.scoring.Places: a file that may change at any time, a JSON list of
- * registrations. It is looked at in every call, so this is for what happens rarely.
+ * <p>The file may change at any time; it is a JSON list of registrations. It is looked at in every
+ * call, so this is for what happens rarely.
  */
 public final class PlaceOf extends ScalarFunction {
 

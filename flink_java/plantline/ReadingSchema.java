@@ -1,15 +1,12 @@
 package plantline;
 
-import org.apache.flink.api.common.serialization.DeserializationSchema;
+import org.apache.flink.api.common.serialization.DeserializationSchema.InitializationContext;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.connector.kafka.source.reader.deserializer.KafkaRecordDeserializationSchema;
 import org.apache.flink.metrics.Counter;
 import org.apache.flink.metrics.MetricGroup;
-import org.apache.flink.table.api.DataTypes;
-import org.apache.flink.table.api.ValidationException;
-import org.apache.flink.table.data.GenericRowData;
-import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.StringData;
-import org.apache.flink.table.types.DataType;
+import org.apache.flink.util.Collector;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
@@ -21,210 +18,152 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * Every record becomes one row, good or bad; SQL decides where it goes.
+ * Every record becomes one {@link Reading}, good or bad; {@link Slicer} decides where it goes.
  *
- * <ul>
- *   <li>machine_id STRING, ts BIGINT, and a DOUBLE column for each channel: what a good record
- *       holds, NULL in a bad one; a channel that is null or absent is NULL, too. A record that is
- *       refused for its values or its machine keeps its ts
- *   <li>raw BYTES: the value as it came, NULL for a tombstone; of more than max-raw-bytes the first
- *       of them
- *   <li>reason STRING: NULL for a good record, else why it is refused: one of {@link
- *       Decoder#REASONS}, or else unknown_machine if the machine is not in the registry
- *   <li>detail STRING: the same for people
- * </ul>
+ * <p>A record is refused for one of {@link Decoder#REASONS}, or else as unknown_machine if the
+ * machine is not in the registry, or as bad_key if the record's key is not the machine. Where that
+ * is for its values, its machine or its key, its clock is believed all the same.
  *
- * <p>Columns come in any order, and none is a must. Counts, below the operator's group
- * `deserializer`: readings_good, readings_refused with label `reason`, clock_ticks of the reserved
- * machine, and unknown_fields of good ones.
+ * <p>Counts, below the operator's group `deserializer`: readings_good, readings_refused with label
+ * `reason`, clock_ticks of the reserved machine, and unknown_fields of good ones.
  */
-final class ReadingSchema implements DeserializationSchema<RowData> {
+final class ReadingSchema implements KafkaRecordDeserializationSchema<Reading> {
 
     private static final long serialVersionUID = 1;
 
-    private static final String UNKNOWN_MACHINE = "unknown_machine";
+    static final String UNKNOWN_MACHINE = "unknown_machine";
+    static final String BAD_KEY = "bad_key";
+
+    private static final int SHOWN = 80; // characters of a key in a detail
     private static final Set<String> WITH_TIME =
-            Set.of(Decoder.BAD_VALUE, Decoder.OUT_OF_RANGE, UNKNOWN_MACHINE);
+            Set.of(Decoder.BAD_VALUE, Decoder.OUT_OF_RANGE, UNKNOWN_MACHINE, BAD_KEY);
 
-    private final String[] columns; // null where a channel is
-    private final String[] channels; // in the order of their columns
-    private final double[] low;
-    private final double[] high;
-    private final long maxTs;
-    private final int maxIdLength;
-    private final int maxRawBytes;
-    private final Machines.Registry registry; // null if every machine is known
-    private final TypeInformation<RowData> produced;
+    private final Settings settings;
 
+    private transient Reading reading;
     private transient Decoder decoder;
-    private transient Machines machines;
-    private transient Map<String, StringData> reasons;
+    private transient MachineTable table;
+    private transient Machines machines; // null if every machine is known
     private transient Counter good;
     private transient Map<String, Counter> refused;
     private transient Counter clockTicks;
     private transient Counter unknownFields;
 
+    ReadingSchema(Settings settings) {
+        this.settings = settings;
+    }
+
     /**
-     * @param row the columns that are wanted
-     * @param valid the lowest and the highest value of each channel, with a space between them
-     * @param registry where machines must be registered, null if they need not
-     * @throws ValidationException if a column is not one of the above, or a channel without its
-     *     valid range
+     * @throws IOException if the registry cannot be read
      */
-    ReadingSchema(
-            DataType row,
-            TypeInformation<RowData> produced,
-            Map<String, String> valid,
-            long maxTs,
-            int maxIdLength,
-            int maxRawBytes,
-            Machines.Registry registry) {
-        this.produced = produced;
-        this.registry = registry;
-        this.maxTs = maxTs;
-        this.maxIdLength = maxIdLength;
-        this.maxRawBytes = maxRawBytes;
-        List<String> names = DataType.getFieldNames(row);
-        List<DataType> types = DataType.getFieldDataTypes(row);
-        columns = new String[names.size()];
-        List<String> found = new ArrayList<>();
-        for (int i = 0; i < columns.length; i++) {
-            String name = names.get(i);
-            DataType type = types.get(i).nullable();
-            if (type.equals(DataTypes.DOUBLE())) {
-                found.add(name);
-            } else if (type.equals(typeOf(name))) {
-                columns[i] = name;
-            } else {
-                throw new ValidationException(
-                        "Column " + name + " " + type + ": a channel is a DOUBLE, the others are"
-                                + " machine_id, reason, detail STRING, ts BIGINT, raw BYTES.");
-            }
-        }
-        if (!valid.keySet().containsAll(found)) {
-            throw new ValidationException(
-                    "The channels are " + found + ", valid ranges are given for " + valid.keySet());
-        }
-        channels = found.toArray(String[]::new);
-        low = new double[channels.length];
-        high = new double[channels.length];
-        for (int i = 0; i < channels.length; i++) {
-            String[] range = valid.get(channels[i]).split(" ");
-            low[i] = Double.parseDouble(range[0]);
-            high[i] = Double.parseDouble(range[1]);
-        }
-    }
-
-    private static DataType typeOf(String column) {
-        switch (column) {
-            case "machine_id":
-            case "reason":
-            case "detail":
-                return DataTypes.STRING();
-            case "ts":
-                return DataTypes.BIGINT();
-            case "raw":
-                return DataTypes.BYTES();
-            default:
-                return null;
-        }
-    }
-
     @Override
     public void open(InitializationContext context) throws IOException {
-        decoder = new Decoder(channels, low, high, maxTs, maxIdLength);
-        machines = registry == null ? null : Machines.of(registry);
+        List<Settings.Channel> channels = settings.channels();
+        decoder =
+                new Decoder(
+                        channels.stream().map(Settings.Channel::name).toArray(String[]::new),
+                        channels.stream().mapToDouble(Settings.Channel::low).toArray(),
+                        channels.stream().mapToDouble(Settings.Channel::high).toArray(),
+                        settings.maxTs(),
+                        settings.maxIdLength());
+        reading = new Reading(channels.size());
+        table = new MachineTable(MachineTable.MOST);
+        machines =
+                settings.registry() == null
+                        ? null
+                        : Machines.of(
+                                new Machines.Registry(
+                                        settings.registry(),
+                                        settings.machineType(),
+                                        settings.kafka()));
         MetricGroup group = context.getMetricGroup();
         good = group.counter("readings_good");
         clockTicks = group.counter("clock_ticks");
         unknownFields = group.counter("unknown_fields");
         refused = new HashMap<>();
-        reasons = new HashMap<>();
-        List<String> all = new ArrayList<>(List.of(Decoder.REASONS));
-        all.add(UNKNOWN_MACHINE);
-        for (String reason : all) {
+        List<String> reasons = new ArrayList<>(List.of(Decoder.REASONS));
+        reasons.addAll(List.of(UNKNOWN_MACHINE, BAD_KEY));
+        for (String reason : reasons) {
             refused.put(reason, group.addGroup("reason", reason).counter("readings_refused"));
-            reasons.put(reason, StringData.fromString(reason));
         }
     }
 
     @Override
-    public RowData deserialize(byte[] record) {
-        String reason = decoder.decode(record);
-        if (reason != null) {
-            return refusal(record, reason, decoder.detail());
-        }
-        if (machines != null && !machines.knows(decoder.machineId())) {
-            return refusal(record, UNKNOWN_MACHINE, stranger());
-        }
-        (Arrays.equals(decoder.machineId(), Machines.CLOCK) ? clockTicks : good).inc();
-        unknownFields.inc(decoder.unknownFields());
-        return reading(record);
+    public void deserialize(ConsumerRecord<byte[], byte[]> record, Collector<Reading> out) {
+        out.collect(read(record));
     }
 
-    private RowData reading(byte[] record) {
-        GenericRowData row = new GenericRowData(columns.length);
-        int channel = 0;
-        for (int i = 0; i < columns.length; i++) {
-            if (columns[i] == null) {
-                row.setField(i, decoder.has(channel) ? decoder.value(channel) : null);
-                channel++;
-                continue;
-            }
-            switch (columns[i]) {
-                case "machine_id":
-                    row.setField(i, StringData.fromBytes(decoder.machineId()));
-                    break;
-                case "ts":
-                    row.setField(i, decoder.ts());
-                    break;
-                case "raw":
-                    row.setField(i, record);
-                    break;
-                default: // reason and detail: it has none
-            }
+    /** The same object each time. */
+    Reading read(ConsumerRecord<byte[], byte[]> record) {
+        reading.record = record;
+        reading.machine = null;
+        reading.detail = null;
+        reading.reason = decoder.decode(record.value());
+        if (reading.reason != null) {
+            reading.detail = decoder.detail();
+        } else {
+            recognize(record.key());
         }
-        return row;
+        boolean isTimed = reading.reason == null || WITH_TIME.contains(reading.reason);
+        reading.ts = isTimed ? decoder.ts() : Reading.NO_TIME;
+        if (reading.reason != null) {
+            refused.get(reading.reason).inc();
+        } else if (reading.machine == null) {
+            clockTicks.inc();
+        } else {
+            good.inc();
+            unknownFields.inc(decoder.unknownFields());
+            decoder.values(reading.values);
+        }
+        return reading;
     }
 
-    private String stranger() {
+    /** Whose reading it is, or that it is nobody's. */
+    private void recognize(byte[] key) {
+        byte[] text = decoder.idText();
+        int from = decoder.idFrom();
+        int to = decoder.idTo();
+        MachineTable.Machine machine = table.find(text, from, to);
+        boolean isNew = machine == null && !isClock(text, from, to);
+        byte[] id = isNew ? Arrays.copyOfRange(text, from, to) : null;
+        if (isNew && machines != null && !machines.knows(id)) {
+            refuse(UNKNOWN_MACHINE, stranger(id));
+        } else if (key == null || !Arrays.equals(key, 0, key.length, text, from, to)) {
+            refuse(BAD_KEY, "key is " + shown(key));
+        } else {
+            reading.machine = isNew ? table.add(id) : machine;
+        }
+    }
+
+    private static boolean isClock(byte[] text, int from, int to) {
+        return Arrays.equals(Machines.CLOCK, 0, Machines.CLOCK.length, text, from, to);
+    }
+
+    private void refuse(String reason, String detail) {
+        reading.reason = reason;
+        reading.detail = detail;
+    }
+
+    private String stranger(byte[] id) {
         return "machine_id is "
-                + new String(decoder.machineId(), StandardCharsets.UTF_8)
+                + new String(id, StandardCharsets.UTF_8)
                 + ", no "
-                + registry.machineType()
+                + settings.machineType()
                 + " of topic "
-                + registry.topic();
+                + settings.registry();
     }
 
-    private RowData refusal(byte[] record, String reason, String detail) {
-        refused.get(reason).inc();
-        byte[] raw = record;
-        if (record != null && record.length > maxRawBytes) {
-            raw = Arrays.copyOf(record, maxRawBytes);
-            detail += "; cut, it had " + record.length + " bytes";
+    private static String shown(byte[] key) {
+        if (key == null) {
+            return "missing";
         }
-        GenericRowData row = new GenericRowData(columns.length);
-        for (int i = 0; i < columns.length; i++) {
-            if ("raw".equals(columns[i])) {
-                row.setField(i, raw);
-            } else if ("reason".equals(columns[i])) {
-                row.setField(i, reasons.get(reason));
-            } else if ("detail".equals(columns[i])) {
-                row.setField(i, StringData.fromString(detail));
-            } else if ("ts".equals(columns[i]) && WITH_TIME.contains(reason)) {
-                row.setField(i, decoder.ts());
-            }
-        }
-        return row;
+        String text = new String(key, StandardCharsets.UTF_8);
+        int end = text.offsetByCodePoints(0, Math.min(SHOWN, text.codePointCount(0, text.length())));
+        return text.substring(0, end);
     }
 
     @Override
-    public boolean isEndOfStream(RowData row) {
-        return false;
-    }
-
-    @Override
-    public TypeInformation<RowData> getProducedType() {
-        return produced;
+    public TypeInformation<Reading> getProducedType() {
+        return new ReadingType();
     }
 }

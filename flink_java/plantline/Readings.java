@@ -16,88 +16,67 @@ import java.util.Arrays;
  * <p>What is packed does not depend on the order in which readings came: they are in the order of
  * time, and of several with the same time the one whose values have the smallest bytes stays; the
  * others are counted as duplicates.
- *
- * <p>Getters and setters are Flink's, for which this is a structured type with three fields.
  */
-public final class Readings {
+final class Readings {
 
     static final int VERSION = 1;
     static final int HEADER = 3 * Integer.BYTES;
 
-    private static final int FIRST_ROWS = 16; // room for as many, at first
+    private static final int FIRST_ROWS = 12; // room for as many, at first
     private static final VarHandle INT =
             MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN);
     private static final VarHandle LONG =
             MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
-    private int channels;
+    private final int width; // bytes of a row
     private int duplicates; // of windows that were taken in packed
     private byte[] rows = new byte[0];
     private int used; // bytes of rows; what follows is room for more
 
-    public int getChannels() {
-        return channels;
+    Readings(int channels) {
+        width = (1 + channels) * Long.BYTES;
     }
 
-    public void setChannels(int channels) {
-        this.channels = channels;
-    }
-
-    public int getDuplicates() {
-        return duplicates;
-    }
-
-    public void setDuplicates(int duplicates) {
-        this.duplicates = duplicates;
-    }
-
-    /** Without the room: this is what is sent and checkpointed. */
-    public byte[] getRows() {
-        return used == rows.length ? rows : Arrays.copyOf(rows, used);
-    }
-
-    /** Takes an array that is full, and will never be written to: the next reading moves it. */
-    public void setRows(byte[] rows) {
-        this.rows = rows;
-        used = rows.length;
-    }
-
-    void add(long ts, Double[] values) {
-        int place = grow(values.length, 1);
+    /**
+     * @param values of the channels, NaN if missing
+     */
+    void add(long ts, double[] values) {
+        int place = grow(width);
         LONG.set(rows, place, ts);
-        for (Double value : values) {
+        for (double value : values) {
             place += Long.BYTES;
-            LONG.set(rows, place, Double.doubleToLongBits(value == null ? Double.NaN : value));
+            LONG.set(rows, place, Double.doubleToLongBits(value));
         }
     }
 
-    void add(Readings others) {
-        if (others.used > 0) {
-            int width = width(others.channels);
-            int place = grow(others.channels, others.used / width);
-            System.arraycopy(others.rows, 0, rows, place, others.used);
-        }
-        duplicates += others.duplicates;
+    /** Takes in what {@link #rows} of others gave, which is a part of an array. */
+    void add(byte[] others, int from, int to) {
+        int place = grow(to - from);
+        System.arraycopy(others, from, rows, place, to - from);
     }
 
     /**
      * Takes in the readings of a window that was packed before.
      *
-     * @throws IllegalArgumentException if it is none
+     * @throws IllegalArgumentException if it is none, or of other channels
      */
-    void add(byte[] packed) {
+    void addPacked(byte[] packed) {
         int n = count(packed);
-        duplicates += (int) INT.get(packed, 2 * Integer.BYTES);
-        if (n == 0) {
-            return;
+        if (packed.length - HEADER != n * width) {
+            throw new IllegalArgumentException("a packed window of other channels");
         }
-        int columns = (packed.length - HEADER) / (n * Long.BYTES);
-        int place = grow(columns - 1, n);
+        duplicates += (int) INT.get(packed, 2 * Integer.BYTES);
+        int place = grow(n * width);
         for (int i = 0; i < n; i++) {
-            for (int column = 0; column < columns; column++, place += Long.BYTES) {
-                LONG.set(rows, place, LONG.get(packed, HEADER + (column * n + i) * Long.BYTES));
+            for (int column = 0; column < width; column += Long.BYTES, place += Long.BYTES) {
+                LONG.set(rows, place, LONG.get(packed, HEADER + column * n + i * Long.BYTES));
             }
         }
+    }
+
+    /** All of them, row by row. */
+    byte[] rows() {
+        return used == rows.length ? rows : Arrays.copyOf(rows, used);
     }
 
     /**
@@ -116,18 +95,16 @@ public final class Readings {
     }
 
     /**
-     * The ts of the last reading in a packed window, null if there is none.
+     * The ts of the last reading in a packed window that is not empty.
      *
      * @throws IllegalArgumentException if it is none
      */
-    static Long last(byte[] packed) {
-        int n = count(packed);
-        return n == 0 ? null : (Long) (long) LONG.get(packed, HEADER + (n - 1) * Long.BYTES);
+    static long last(byte[] packed) {
+        return (long) LONG.get(packed, HEADER + (count(packed) - 1) * Long.BYTES);
     }
 
     byte[] packed() {
-        int width = width(channels);
-        int[] places = places(width);
+        int[] places = places();
         int kept = 0; // moves to the front the places of the readings that stay
         for (int i = 0; i < places.length; i++) {
             if (i == 0 || ts(places[i]) != ts(places[kept - 1])) {
@@ -148,7 +125,7 @@ public final class Readings {
     }
 
     /** Where each row begins, in the order of time, then of the bytes of their values. */
-    private int[] places(int width) {
+    private int[] places() {
         int[] places = new int[used / width];
         boolean inOrder = true; // nearly always, as they come from one partition
         for (int i = 0; i < places.length; i++) {
@@ -160,12 +137,12 @@ public final class Readings {
         }
         return Arrays.stream(places)
                 .boxed()
-                .sorted((one, other) -> compare(one, other, width))
+                .sorted((one, other) -> compare(one, other))
                 .mapToInt(Integer::intValue)
                 .toArray();
     }
 
-    private int compare(int one, int other, int width) {
+    private int compare(int one, int other) {
         int byTime = Long.compare(ts(one), ts(other));
         if (byTime != 0) {
             return byTime;
@@ -180,24 +157,14 @@ public final class Readings {
         return (long) LONG.get(rows, place);
     }
 
-    /** Makes room for more rows; where the first of them begins. */
-    private int grow(int channelsOfRow, int more) {
-        if (used == 0) {
-            channels = channelsOfRow;
-        } else if (channels != channelsOfRow) {
-            throw new IllegalArgumentException(
-                    "readings of " + channels + " and of " + channelsOfRow + " channels");
-        }
+    /** Makes room for more bytes; where the first of them is. */
+    private int grow(int more) {
         int place = used;
-        used += more * width(channels);
+        used += more;
         if (used > rows.length) {
-            int room = Math.max(FIRST_ROWS * width(channels), 2 * place);
+            int room = Math.max(FIRST_ROWS * width, 2 * place);
             rows = Arrays.copyOf(rows, Math.max(used, room));
         }
         return place;
-    }
-
-    private static int width(int channels) {
-        return (1 + channels) * Long.BYTES;
     }
 }

@@ -5,8 +5,9 @@
 Who starts it says with `--fresh` that there is no state (flink_jobs/deploy.py). The job then reads
 its topic from the beginning, and emits what it never has (flink_jobs/resume.py).
 
-The path is SQL (anomaly.sql.j2) with a few functions in Java (flink_java); Python sees whole
-windows in Arrow batches, and the first readings of a machine once, when it is commissioned.
+Readings become windows in Java (flink_java/plantline/Stream.java), the rest of the path is SQL
+(anomaly.sql.j2). Python sees whole windows in Arrow batches, and the first readings of a machine
+once, when it is commissioned.
 """
 
 from __future__ import annotations
@@ -19,32 +20,41 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
-from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, TableEnvironment
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+from pyflink.table import DataTypes, EnvironmentSettings, StatementSet, StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from flink_jobs import resume
 from flink_jobs.cleaning import Rules
 from flink_jobs.jobs import anomaly_sql
-from flink_jobs.jobs.anomaly_udfs import Reference, Score, is_number
+from flink_jobs.jobs.anomaly_udfs import Reference, Score
 from flink_jobs.model import Detector
+
+
+def begin(
+    config: Mapping[str, Any], emitted: anomaly_sql.Emitted | None = None
+) -> tuple[StreamTableEnvironment, Any]:
+    """A table environment with the views of the job's stream, and that stream, a Java object."""
+    streams = StreamExecutionEnvironment.get_execution_environment()
+    # Rows are handed on as they are: who keeps one gets it from the network, and for itself.
+    streams.get_config().enable_object_reuse()
+    tables = StreamTableEnvironment.create(streams, EnvironmentSettings.in_streaming_mode())
+    tables.get_config().set("pipeline.name", config["job_name"])
+    # What is shown of times is UTC.
+    tables.get_config().set("table.local-time-zone", "UTC")
+    tables.get_config().set("table.exec.state.ttl", f"{config['forget_after_days']} d")
+    stream = get_gateway().jvm.plantline.Stream(
+        streams._j_stream_execution_environment,
+        tables._j_tenv,
+        anomaly_sql.stream_settings(config, emitted),
+    )
+    return tables, stream
 
 
 def assemble(config: Mapping[str, Any], emitted: anomaly_sql.Emitted | None = None) -> StatementSet:
     """The job's statements in a table environment of their own."""
-    environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    options = {
-        "pipeline.name": config["job_name"],
-        # Window bounds are computed in session time; everything of ours is UTC.
-        "table.local-time-zone": "UTC",
-        # Idle partitions are kept moving in the log itself (flink_jobs.clock): to leave one out
-        # while it is read would make its backlog late.
-        "table.exec.source.idle-timeout": "0 ms",
-        # Readings are packed before they cross the network; the order of arrival does not matter.
-        "table.optimizer.agg-phase-strategy": "TWO_PHASE",
-    }
-    for key, value in options.items():
-        environment.get_config().set(key, value)
-
+    environment, stream = begin(config, emitted)
     model_file = Path(config["model_file"])
     detector = Detector.load(model_file)
     channels = anomaly_sql.channel_names(config)
@@ -61,18 +71,17 @@ def assemble(config: Mapping[str, Any], emitted: anomaly_sql.Emitted | None = No
             Reference(
                 rules, config["commissioning_readings"], config["window_s"], config["slide_s"]
             ),
-            result_type=DataTypes.ARRAY(DataTypes.DOUBLE()),
+            result_type=DataTypes.BYTES(),
         ),
     )
     environment.create_temporary_function(
         "score",
         udf(
-            Score(model_file.read_bytes(), rules, columns, config["machines_file"]),
+            Score(model_file.read_bytes(), rules, columns),
             result_type=DataTypes.ROW(
                 [
                     DataTypes.FIELD(
-                        column,
-                        DataTypes.DOUBLE() if is_number(column) else DataTypes.STRING(),
+                        column, DataTypes.INT() if "cause" in column else DataTypes.DOUBLE()
                     )
                     for column in columns
                 ]
@@ -80,23 +89,30 @@ def assemble(config: Mapping[str, Any], emitted: anomaly_sql.Emitted | None = No
             func_type="pandas",
         ),
     )
-    inserts = environment.create_statement_set()
-    for statement in anomaly_sql.statements(config, detector.name, detector.version, emitted):
-        if statement.startswith("INSERT"):
-            inserts.add_insert_sql(statement)
-        else:
-            environment.execute_sql(statement)
-    return inserts
+    stream.commission(anomaly_sql.references_query())
+    definitions, inserts = anomaly_sql.statements(
+        config, detector.name, detector.version, detector.threshold, emitted
+    )
+    for statement in definitions:
+        environment.execute_sql(statement)
+    stream.follow("SELECT * FROM scored")
+    together = environment.create_statement_set()
+    for statement in inserts:
+        together.add_insert_sql(statement)
+    return together
 
 
 def look_back(config: Mapping[str, Any], file: Path) -> None:
     """Keep what the job has emitted in the file, and say it; or end the program, and say why."""
+
+    def tell(text: str) -> None:
+        print(f"plantline: {text}")
+
     try:
-        found = resume.find(config, time.time_ns() // 1_000_000)
+        emitted = resume.find(config, time.time_ns() // 1_000_000, tell)
     except (resume.ResumeError, KafkaException, OSError) as error:
         raise SystemExit(f"what was emitted before is not known: {error}") from error
-    resume.save(file, found.emitted)
-    print(f"plantline: {found}")
+    resume.save(file, emitted)
 
 
 def main() -> None:
@@ -108,7 +124,6 @@ def main() -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="there is no state: ask Kafka, and write that file"
     )
-    parser.add_argument("--explain", action="store_true", help="print the plan, run nothing")
     arguments = parser.parse_args()
     config = json.loads(arguments.config.read_text(encoding="utf-8"))
     emitted = None
@@ -116,11 +131,7 @@ def main() -> None:
         if arguments.fresh:
             look_back(config, arguments.emitted)
         emitted = resume.load(arguments.emitted)
-    statements = assemble(config, emitted)
-    if arguments.explain:
-        print(statements.explain())
-    else:
-        statements.execute()
+    assemble(config, emitted).execute()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +14,16 @@ from flink_jobs import contracts
 from flink_jobs.commissioning import REFERENCE_LAYOUT
 from flink_jobs.jobs.checks import checked_channels, checks_text
 
-# To be raised when a change of the template alters what Flink's operators keep in state.
-STATE_LAYOUT = 3
+# To be raised when a change of the template, or of the operators in Java, alters their state.
+STATE_LAYOUT = 4
 
 # What a broker ends sooner, after an outage of its own too, is lost: Flink has it in no checkpoint.
 TRANSACTION_TIMEOUT_MS = 604_800_000
 
 # How many channels a prediction names as the main causes of its score.
 TOP_CHANNELS = 3
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,17 @@ class Emitted:
 
 
 def statements(
-    config: Mapping[str, Any], model: str, model_version: str, emitted: Emitted | None = None
-) -> list[str]:
-    """The statements in order: tables and views first, then the inserts.
+    config: Mapping[str, Any],
+    model: str,
+    model_version: str,
+    threshold: float,
+    emitted: Emitted | None = None,
+) -> tuple[list[str], list[str]]:
+    """The statements in order: tables, views and functions; and the inserts.
 
-    `config` is the job's configuration (docs/reference/job-config.md). Where there is no state, the
-    job reads its topic from the beginning if `emitted` is given, else from the group's offsets.
-    Raises KeyError for a missing entry and jinja2.UndefinedError for a name the template has and we
-    do not.
+    `config` is the job's configuration (docs/reference/job-config.md). Raises KeyError for a
+    missing entry and jinja2.UndefinedError for a name the template has and we do not.
     """
-    channels = channel_names(config)
     environment = Environment(
         loader=PackageLoader("flink_jobs.jobs", "."),
         undefined=StrictUndefined,
@@ -53,38 +57,76 @@ def statements(
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701  (SQL, not HTML; the filters below quote)
     )
-    environment.filters.update(text=_text, name=_name, interval=_interval)
+    environment.filters.update(text=_text, double=_double, interval=_interval)
     text = environment.get_template("anomaly.sql.j2").render(
         {
             **config,
             "kafka_properties": config["kafka"],
-            "channels": channels,
-            "checks": checks_text(config["channels"]),
+            "channels": channel_names(config),
             "checked": checked_channels(config["channels"]),
             "units": {c["name"]: c["unit"] for c in config["channels"]},
-            "ranges": {c["name"]: (c["valid_min"], c["valid_max"]) for c in config["channels"]},
             "score_columns": score_columns(config),
             "ranks": _ranks(config),
             "model": model,
             "model_version": model_version,
-            "clock": contracts.CLOCK,
-            "machines": contracts.MACHINES,
-            "max_ts": contracts.MAX_TS,
-            "max_id_length": contracts.MAX_ID_LENGTH,
+            "threshold": threshold,
             "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
             "emitted": emitted or Emitted(),
-            "startup_mode": "group-offsets" if emitted is None else "earliest-offset",
             "max_raw_bytes": contracts.MAX_RAW_BYTES,
         }
     )
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
-    return [statement.strip() for statement in lines.split(";\n") if statement.strip(" ;\n")]
+    found = [statement.strip(" ;\n") for statement in lines.split(";\n")]
+    definitions = [statement for statement in found if statement.startswith("CREATE ")]
+    return definitions, [statement for statement in found if statement.startswith("INSERT ")]
+
+
+def stream_settings(config: Mapping[str, Any], emitted: Emitted | None = None) -> str:
+    """What flink_java/plantline/Settings.java reads, as JSON.
+
+    Where there is no state, the job reads its topic from the beginning if `emitted` is given, else
+    from the group's offsets.
+    """
+    checked = checked_channels(config["channels"])
+    return json.dumps(
+        {
+            "topic": config["telemetry_topic"],
+            "group": config["job_name"],
+            "fromBeginning": emitted is not None,
+            "kafka": config["kafka"],
+            "machineType": config["machine_type"],
+            "registry": contracts.MACHINES if config["unknown_machines"] == "reject" else None,
+            "channels": [
+                {
+                    "name": channel["name"],
+                    "low": channel["valid_min"],
+                    "high": channel["valid_max"],
+                    "isChecked": channel["name"] in checked,
+                }
+                for channel in config["channels"]
+            ],
+            "checks": checks_text(config["channels"]),
+            "maxTs": contracts.MAX_TS,
+            "maxIdLength": contracts.MAX_ID_LENGTH,
+            "maxRawBytes": contracts.MAX_RAW_BYTES,
+            "disorder": round(1000 * config["max_disorder_s"]),
+            "ahead": round(1000 * config["max_clock_ahead_s"]),
+            "window": round(1000 * config["window_s"]),
+            "slide": round(1000 * config["slide_s"]),
+            "commissioning": config["commissioning_readings"],
+            "forgetAfter": _DAY_MS * config["forget_after_days"],
+        }
+    )
+
+
+def references_query() -> str:
+    """What makes the machines' references (Stream.commission)."""
+    return "SELECT machine_id, reference(packed) FROM first_readings"
 
 
 def score_columns(config: Mapping[str, Any]) -> list[str]:
     """Fields of the row that the SQL function `score` returns, in order."""
-    ranked = [column for rank in _ranks(config) for column in (f"channel{rank}", f"share{rank}")]
-    return ["score", "threshold", "line", "area", *ranked]
+    return ["score", *(f"{what}{rank}" for rank in _ranks(config) for what in ("cause", "share"))]
 
 
 def state_version(config: Mapping[str, Any]) -> str:
@@ -126,5 +168,6 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(column: str) -> str:
-    return "`" + column.replace("`", "``") + "`"
+def _double(value: float) -> str:
+    """A literal of exactly this DOUBLE."""
+    return f"{value:.17e}"

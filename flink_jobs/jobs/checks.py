@@ -1,4 +1,4 @@
-"""The checks of a machine type as the SQL function zone_changes takes them, as text.
+"""The checks of a machine type as its stream takes them, as text.
 
 flink_java/plantline/Check.java reads it and says what it means.
 """

@@ -1,9 +1,10 @@
 """What several tests run with."""
 
 import json
+import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from confluent_kafka import Producer
@@ -32,9 +33,9 @@ def mock_kafka() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jvm]:
-    """The Java half of the jobs, compiled once."""
-    jvm = Jvm(tmp_path_factory.mktemp("classes"))
+def jvm(class_path: str) -> Iterator[Jvm]:
+    """The Java half of the jobs, for one question after the other."""
+    jvm = Jvm(class_path)
     yield jvm
     jvm.close()
 
@@ -57,21 +58,43 @@ def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
+Record = tuple[int, int, bytes | None, bytes | None]
+
+
 @pytest.fixture(scope="session")
 def flink(
     class_path: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], list[list[str]]]:
-    """Runs statements; the rows of the last one, as texts."""
-    file = tmp_path_factory.mktemp("sql") / "statements"
+) -> Callable[..., list[list[str]]]:
+    """Runs statements; the rows of the last one, as texts.
 
-    def run(statements: str) -> list[list[str]]:
-        file.write_text(statements)
+    With the settings of a stream and records (partition, append time, key, value), its views are
+    there, and the job may die on its way: tests/java/plantline/Sql.java.
+    """
+    folder = tmp_path_factory.mktemp("sql")
+
+    def run(
+        statements: str, settings: str = "", records: Iterable[Record] = (), *, dies: bool = False
+    ) -> list[list[str]]:
+        (folder / "statements").write_text(statements)
+        arguments = [folder / "statements"]
+        if settings:
+            (folder / "settings").write_text(settings)
+            (folder / "records").write_bytes(b"".join(map(as_bytes, records)))
+            arguments += [folder / "settings", folder / "records", *(["dies"] if dies else [])]
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         # It is over before a thorough compiler would pay.
         java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx1g", *opened, "-cp", class_path]
-        command = [*java, "plantline.Sql", file]
+        command = [*java, "plantline.Sql", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     return run
+
+
+def as_bytes(record: Record) -> bytes:
+    partition, appended, *parts = record
+    return struct.pack(">Bq", partition, appended) + b"".join(
+        struct.pack(">i", -1) if part is None else struct.pack(">i", len(part)) + part
+        for part in parts
+    )

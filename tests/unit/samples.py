@@ -1,6 +1,31 @@
-"""Records that several tests start from."""
+"""Records and settings that several tests start from."""
 
 from flink_jobs import contracts
+
+UNCHECKED = {"limits": [], "max_rate_per_s": None, "stuck_after_s": None}
+
+
+def job_config(channels, **changes):
+    """An anomaly job's configuration; the channels need a name only."""
+    usual = {"unit": "bar", "valid_min": 0, "valid_max": 100, **UNCHECKED}
+    return {
+        "job_name": "plantline-anomaly-pump",
+        "machine_type": "pump",
+        "telemetry_topic": "telemetry.pump",
+        "kafka": {"bootstrap.servers": "a:9092,b:9092"},
+        "severity": "warning",
+        "unknown_machines": "accept",
+        "machines_file": "/etc/plantline/jobs/machines.json",
+        "channels": [usual | channel for channel in channels],
+        "window_s": 30,
+        "slide_s": 10,
+        "commissioning_readings": 400,
+        "max_disorder_s": 5,
+        "max_clock_ahead_s": 300,
+        "silent_after_s": None,
+        "forget_after_days": 365,
+    } | changes
+
 
 PREDICTION = contracts.Prediction(
     machine_id="p1",

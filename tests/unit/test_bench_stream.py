@@ -9,18 +9,17 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flink_jobs import contracts, plant, scoring, windows
+from flink_jobs import commissioning, contracts, plant, scoring, windows
 from flink_jobs.cleaning import Rules
 from flink_jobs.commissioning import FIELDS
 from flink_jobs.features import Features, feature_names
 from flink_jobs.model import Scores
 from flink_jobs.tools.kafka import Publisher, partition_of, read_all
-from tests.bench.stream import loop, report, results, usage, workload
+from tests.bench.stream import loop, plain_sql, report, results, usage, workload
 from tests.bench.stream.contestants import PROGRAMS
 from tests.bench.stream.runs import LEAST_WINDOWS, Lane, Throughput
 from tests.bench.stream.workload import CHANNELS, START_MS, WINDOW_S, Workload
@@ -100,6 +99,7 @@ def expected(values):
         normal = scoring.machine_reference(packed, [Rules()] * 4, 20, 10, 10)
         ends, cut = windows.cut(kept_ts, kept, 10, 10, partial=True)
         parts = [windows.pack(cut.ts[rows], cut.values[rows]) for rows in slices(cut)]
+        normal = commissioning.pack(normal)
         references = [None if end < START_MS + 20_000 else normal for end in ends]
         scores = scoring.score_windows(Model(), [Rules()] * 4, references, parts, 3)
         for end, n, score in zip(ends, cut.rows, scores.columns["score"], strict=True):
@@ -437,13 +437,7 @@ def test_a_process_is_seen_with_what_it_started():
 # The job's SQL
 
 
-def test_the_sql_without_python_is_the_jobs_own_up_to_the_packed_windows(monkeypatch):
-    names = ("EnvironmentSettings", "StatementSet", "TableEnvironment")
-    stub = SimpleNamespace(**dict.fromkeys(names))
-    monkeypatch.setitem(sys.modules, "pyflink", SimpleNamespace(table=stub))
-    monkeypatch.setitem(sys.modules, "pyflink.table", stub)
-    from tests.bench.stream import plain_sql  # noqa: PLC0415 - pyflink is stubbed by now
-
+def test_the_sql_without_python_is_the_jobs_own_up_to_the_packed_windows():
     config = JOB | {
         "job_name": "plantline-anomaly-bench",
         "kafka": {"bootstrap.servers": "localhost"},
@@ -451,15 +445,14 @@ def test_the_sql_without_python_is_the_jobs_own_up_to_the_packed_windows(monkeyp
         "machines_file": "",
         "severity": "warning",
     }
-    found = plain_sql.statements(config, "bench.sql_without_python")
-    *tables, windows_view, predictions, dlq = found
-    assert windows_view.startswith("CREATE TEMPORARY VIEW windows")
-    assert "pack(ts" in windows_view
+    tables, inserts = plain_sql.statements(config, "bench.sql_without_python")
+    predictions, dlq = inserts
     assert predictions.startswith("INSERT INTO predictions")
+    assert predictions.endswith("FROM windows")
     assert dlq.startswith("INSERT INTO dlq")
     assert all(text.startswith("CREATE") for text in tables)
-    assert sum("'bench.sql_without_python'" in text for text in found) == 1
-    assert not any("score(" in text or "reference(" in text for text in found)
+    assert sum("'bench.sql_without_python'" in text for text in tables) == 1
+    assert not any("score(" in text for text in inserts)
 
 
 # The tables

@@ -6,47 +6,29 @@ from random import Random
 
 import pytest
 
+from flink_jobs import contracts
 from flink_jobs.contracts import alert_id
 from flink_jobs.jobs import anomaly_sql
 from flink_jobs.jobs.anomaly_sql import Emitted
+from tests.unit.samples import job_config
 
 START = 1_700_000_000_000
 SLIDE = 10_000
 WINDOWS = 60
-NO_CHECKS = {"limits": [], "max_rate_per_s": None, "stuck_after_s": None}
-CONFIG = {
-    "job_name": "plantline-anomaly-pump",
-    "machine_type": "pump",
-    "telemetry_topic": "telemetry.pump",
-    "kafka": {"bootstrap.servers": "a:9092"},
-    "severity": "warning",
-    "unknown_machines": "accept",
-    "machines_file": "/etc/plantline/machines.json",
-    "channels": [{"name": "flow", "unit": "l", "valid_min": 0, "valid_max": 9, **NO_CHECKS}],
-    "window_s": 30,
-    "slide_s": 10,
-    "commissioning_readings": 400,
-    "max_disorder_s": 5,
-    "max_clock_ahead_s": 300,
-    "silent_after_s": None,
-}
+CONFIG = job_config(channels=[{"name": "flow"}], window_s=10, slide_s=10, max_disorder_s=86_400)
 LAST_END = START + SLIDE * (WINDOWS // 2)
 OFFSETS = {0: 7, 2: 3}
 MACHINES = [f"p{number}" for number in range(12)]
 
-# Windows as they are scored, and records as they are judged, from files.
+# A window of two readings stands for an alert.
 BEFORE = """
-CREATE TEMPORARY TABLE scored (
-  machine_id STRING, window_end BIGINT, n BIGINT, score DOUBLE, threshold DOUBLE, line STRING,
-  area STRING, channel1 STRING, share1 DOUBLE, is_alert BOOLEAN NOT NULL,
-  window_time AS TO_TIMESTAMP_LTZ(window_end - 1, 3),
-  WATERMARK FOR window_time AS window_time - INTERVAL '1' DAY
-) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}/scored', 'format' = 'json');
-CREATE TEMPORARY TABLE judged (
-  record_key STRING, machine_id STRING, ts BIGINT, `raw` BYTES, detail STRING, refused STRING,
-  `partition` INT, `offset` BIGINT, appended AS TO_TIMESTAMP_LTZ(ts, 3),
-  event_time AS TO_TIMESTAMP_LTZ(ts, 3), WATERMARK FOR event_time AS event_time
-) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}/judged', 'format' = 'json');
+COMMISSION SELECT machine_id, packed FROM first_readings;
+CREATE TEMPORARY SYSTEM FUNCTION place_of AS 'plantline.PlaceOf' LANGUAGE JAVA;
+CREATE TEMPORARY VIEW scored AS
+SELECT machine_id, n, n + CAST(0 AS DOUBLE) AS score, 1 AS cause1, CAST(1 AS DOUBLE) AS share1,
+  window_end, CAST(1.5 AS DOUBLE) AS threshold, n > 1 AS is_alert
+FROM referenced;
+FOLLOW SELECT * FROM scored;
 """
 # The rows of each sink, by their number after its name.
 AFTER = """
@@ -54,21 +36,16 @@ SELECT 'prediction', c0, CAST(c3 AS STRING), CAST(c10 AS STRING) FROM prediction
 UNION ALL
 SELECT 'alert', c2, CONCAT_WS(' ', c0, c1, CAST(c4 AS STRING)), CAST(c10 AS STRING) FROM alerts
 UNION ALL
-SELECT 'letter', c0, CAST(c2['dlq.source'] AS STRING), CAST(c2['dlq.reason'] AS STRING) FROM dlq"""
+SELECT 'letter', '', CAST(c2['dlq.source'] AS STRING), CAST(c2['dlq.reason'] AS STRING) FROM dlq"""
 COLUMNS = {"predictions": 16, "alerts": 16, "dlq": 3}
 
 
 def sinks(emitted):
     """What the job writes into its sinks, as views of these names."""
-    for text in anomaly_sql.statements(CONFIG, "m", "1", emitted):
-        if text.startswith(("CREATE TEMPORARY VIEW neighbours", "CREATE TEMPORARY VIEW episodes")):
-            yield text
-        elif text.startswith("INSERT INTO"):
-            name = text.split()[2]
-            columns = ", ".join(f"c{number}" for number in range(COLUMNS[name]))
-            yield text.replace(
-                f"INSERT INTO {name}", f"CREATE TEMPORARY VIEW {name} ({columns}) AS", 1
-            )
+    for text in anomaly_sql.statements(CONFIG, "m", "1", 1.5, emitted)[1]:
+        name = text.split()[2]
+        columns = ", ".join(f"c{number}" for number in range(COLUMNS[name]))
+        yield text.replace(f"INSERT INTO {name}", f"CREATE TEMPORARY VIEW {name} ({columns}) AS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -91,30 +68,31 @@ def windows():
     return found
 
 
+def reading(machine, ts):
+    return json.dumps({"machine_id": machine, "ts": ts, "flow": 1}).encode()
+
+
 @pytest.fixture(scope="module")
-def rows(flink, windows, tmp_path_factory):
+def rows(flink, windows):
     """What is emitted: by a job that has lost nothing, and by one that has lost its state."""
-    folder = tmp_path_factory.mktemp("emitted")
-    scored = [
-        {"machine_id": machine, "window_end": end, "n": 1, "is_alert": is_alert}
-        | ({"score": 1.0 + is_alert, "threshold": 1.5, "channel1": "flow", "share1": 1.0})
-        for machine, ends in windows.items()
-        for end, is_alert in ends.items()
-    ]
-    scored += [{"machine_id": "new", "window_end": LAST_END + SLIDE, "n": 1, "is_alert": False}]
-    judged = [
-        {"refused": "bad_ts" if offset % 2 else None, "partition": partition, "offset": offset}
-        | {"record_key": "p1", "machine_id": "p1", "ts": START, "detail": "it is none"}
+    ends = [(end, machine, alert) for machine, its in windows.items() for end, alert in its.items()]
+    ends.append((LAST_END + SLIDE, "new", False))
+    records = [
+        (partition, 2 * START, contracts.CLOCK.encode(), reading(contracts.CLOCK, START))
+        if offset % 2 == 0
+        else (partition, 2 * START, b"p1", b"it is none")
         for partition in range(4)
         for offset in range(12)
     ]
-    for name, lines in (("scored", scored), ("judged", judged)):
-        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for end, machine, is_alert in sorted(ends):
+        for ts in range(end - 1 - is_alert, end):
+            records.append((0, 2 * START, machine.encode(), reading(machine, ts)))
+    settings = anomaly_sql.stream_settings(CONFIG)
     found = []
     for emitted in (None, Emitted(LAST_END, OFFSETS)):
         views = ";\n".join(sinks(emitted))
         rows = defaultdict(list)
-        for kind, *row in flink(f"{BEFORE.format(folder=folder)}{views};\n{AFTER}"):
+        for kind, *row in flink(f"{BEFORE}{views};\n{AFTER}", settings, records):
             rows[kind].append(tuple(row))
         found.append(rows)
     return found

@@ -8,92 +8,59 @@ from random import Random
 
 import pytest
 
-from flink_jobs.contracts import MAX_ID_LENGTH, MAX_RAW_BYTES, MAX_TS, Alert, alert_id, registration
+from flink_jobs.contracts import Alert, alert_id, registration
 from flink_jobs.jobs import anomaly_sql
 from flink_jobs.jobs.checks import checks_text
+from tests.unit.samples import job_config
 
 START = 1_700_000_000_000
 END = 2 * START  # no reading comes after it
 WINDOW_S, SLIDE_S, SILENT_AFTER_S = 30, 10, 60
-NO_CHECKS = {"limits": [], "max_rate_per_s": None, "stuck_after_s": None}
 LIMITS = [
     {"severity": "warning", "low": 2.0, "high": 8.0, "hysteresis": 0.5},
     {"severity": "critical", "low": None, "high": 9.0, "hysteresis": 0.5},
 ]
-CHANNELS = [
-    {"name": "pressure", "unit": "bar", **NO_CHECKS, "limits": LIMITS},
-    {"name": "speed", "unit": "1/s", **NO_CHECKS},
-    {"name": "flow", "unit": "l/min", **NO_CHECKS, "max_rate_per_s": 0.3, "stuck_after_s": 9},
-]
-CONFIG = {
-    "job_name": "plantline-anomaly-pump",
-    "machine_type": "pump",
-    "telemetry_topic": "telemetry.pump",
-    "kafka": {"bootstrap.servers": "a:9092"},
-    "severity": "warning",
-    "unknown_machines": "accept",
-    "channels": [channel | {"valid_min": 0, "valid_max": 100} for channel in CHANNELS],
-    "window_s": WINDOW_S,
-    "slide_s": SLIDE_S,
-    "commissioning_readings": 400,
-    "max_disorder_s": 5,
-    "max_clock_ahead_s": 300,
-    "silent_after_s": SILENT_AFTER_S,
-}
-VIEWS = ("zones", "zone_steps", "zone_alerts", "limit_alerts")
+CONFIG = job_config(
+    channels=[
+        {"name": "pressure", "limits": LIMITS},
+        {"name": "speed", "unit": "1/s"},
+        {"name": "flow", "unit": "l/min", "max_rate_per_s": 0.3, "stuck_after_s": 9},
+    ],
+    window_s=WINDOW_S,
+    slide_s=SLIDE_S,
+    silent_after_s=SILENT_AFTER_S,
+)
+CHANNELS = CONFIG["channels"]
+VIEWS = ("zone_steps", "zone_alerts", "limit_alerts")
 VIEWS += ("spoken", "silences", "silence_steps", "silent_alerts")
-FUNCTIONS = ("packed_last", "zone_changes", "place_of")
+FUNCTIONS = ("place_of",)
 
 MACHINES = [
     registration("m1", "pump", valid_from=0, line="line-1", area="Halle Süd"),
     registration("m2", "pump", valid_from=0, area="hall-b"),
 ]
 
-# What the lanes ask for, from files; and rows of `zones` as a job tells them that was restarted.
-BEFORE = """
-CREATE TEMPORARY SYSTEM FUNCTION pack AS 'plantline.Pack' LANGUAGE JAVA;
-CREATE TEMPORARY TABLE telemetry (
-  machine_id STRING, ts BIGINT, pressure DOUBLE, speed DOUBLE, flow DOUBLE,
-  event_time AS TO_TIMESTAMP_LTZ(ts, 3),
-  WATERMARK FOR event_time AS event_time
-) WITH (
-  'connector' = 'filesystem', 'path' = 'file://{folder}/readings', 'format' = 'plantline-reading',
-  'plantline-reading.max-ts' = '{max_ts}',
-  'plantline-reading.max-id-length' = '{max_id_length}',
-  'plantline-reading.max-raw-bytes' = '{max_raw_bytes}',
-  'plantline-reading.valid.pressure' = '0 100',
-  'plantline-reading.valid.speed' = '0 100',
-  'plantline-reading.valid.flow' = '0 100'
-);
+# Rows of `zones` as a job tells them that was restarted.
+TOLD = """
 CREATE TEMPORARY TABLE told (
   machine_id STRING, ts BIGINT, channel STRING, kind STRING, `zone` INT, `value` DOUBLE,
   threshold DOUBLE
 ) WITH ('connector' = 'filesystem', 'path' = 'file://{folder}/told', 'format' = 'json');
-CREATE TEMPORARY VIEW readings AS SELECT * FROM telemetry;
-CREATE TEMPORARY VIEW windows AS
-SELECT machine_id, window_time, pack(ts, pressure, speed, flow) AS packed
-FROM TABLE(HOP(TABLE readings, DESCRIPTOR(event_time), INTERVAL '10' SECOND, INTERVAL '30' SECOND))
-GROUP BY machine_id, window_start, window_end, window_time;
+CREATE TEMPORARY VIEW all_zones AS SELECT * FROM zones UNION ALL SELECT * FROM told;
 """
 AFTER = "SELECT * FROM limit_alerts UNION ALL SELECT * FROM silent_alerts"
 
 
 def lanes(machines_file):
-    """The statements of the job that make these alerts, as text."""
+    """The statements of the job that make these alerts, as text; of all zones that are told."""
     wanted = {f"VIEW {name}" for name in VIEWS} | {f"FUNCTION {name}" for name in FUNCTIONS}
-    statements = anomaly_sql.statements(CONFIG | {"machines_file": str(machines_file)}, "m", "1")
+    config = CONFIG | {"machines_file": str(machines_file)}
+    statements, _ = anomaly_sql.statements(config, "m", "1", 1.0)
     found = [text for text in statements if " ".join(text.split(" AS")[0].split()[-2:]) in wanted]
     assert len(found) == len(wanted)
-    return ";\n".join(found) + ";\n"
-
-
-def told_zones(statements):
-    """The statements with what is told beside what is found."""
-    found = statements.replace("CREATE TEMPORARY VIEW zones AS", "CREATE TEMPORARY VIEW found AS")
-    assert found != statements
-    both = "CREATE TEMPORARY VIEW zones AS SELECT * FROM found UNION ALL SELECT * FROM told;\n"
-    at = found.index("CREATE TEMPORARY VIEW zone_steps")
-    return found[:at] + both + found[at:]
+    text = ";\n".join(found) + ";\n"
+    assert text.count("FROM zones") == 1
+    return text.replace("FROM zones", "FROM all_zones")
 
 
 def limit_alerts(machine, changes):
@@ -193,29 +160,29 @@ def alerts(flink, jvm, readings, tmp_path_factory):
         for machine, rows in readings.items()
         for ts, (pressure, flow) in rows
     ]
-    # In one file: of two, one might be read after the other, and its readings come late.
-    write(folder / "readings", sorted(sent, key=lambda reading: reading["ts"]))
+    records = [
+        (0, END, reading["machine_id"].encode(), text_of(reading).encode())
+        for reading in sorted(sent, key=lambda reading: reading["ts"])
+    ]
     names = ("machine_id", "ts", "channel", "kind", "zone", "value", "threshold")
     told = [
         dict(zip(names, (f"again {machine}", *change), strict=True))
         for machine, rows in readings.items()
         for change in restarted(jvm, machine, rows, random)
     ]
-    write(folder / "told", told)
+    (folder / "told").write_text("\n".join(map(text_of, told)) + "\n")
     (folder / "machines.json").write_text(json.dumps(MACHINES))
-    before = BEFORE.format(
-        folder=folder, max_ts=MAX_TS, max_id_length=MAX_ID_LENGTH, max_raw_bytes=MAX_RAW_BYTES
-    )
+    statements = f"{TOLD.format(folder=folder)}{lanes(folder / 'machines.json')}\n{AFTER}"
     found = defaultdict(list)
-    for row in flink(f"{before}{told_zones(lanes(folder / 'machines.json'))}\n{AFTER}"):
+    for row in flink(statements, anomaly_sql.stream_settings(CONFIG), records):
         alert = Alert(*map(value_of, fields(Alert), row))
         found[alert.machine_id].append(alert)
     return found
 
 
-def write(file, rows):
-    """Rows as lines of JSON; what is missing is null there."""
-    file.write_text("".join(json.dumps(row).replace("NaN", "null") + "\n" for row in rows))
+def text_of(row):
+    """A row as JSON; what is missing is null there."""
+    return json.dumps(row).replace("NaN", "null")
 
 
 def value_of(field, text):

@@ -56,17 +56,23 @@ def test_known_is_who_is_registered_as_of_this_type(talk):
 
 
 def test_a_reading_of_an_unknown_machine_is_refused_if_it_is_none_of_another_reason(talk):
-    reading = 'decode {"machine_id": "%s", "ts": 1, "x": %s}'
+    def reading(key, machine_id, value):
+        return f"decode {key} " + json.dumps({"machine_id": machine_id, "ts": 1, "x": value})
+
     answers, _ = talk(
         *("open pump", append("p1")),
-        *(reading % ("p1", 0.5), reading % ("p2", 0.5), reading % ("p2", 2), reading % (CLOCK, 1)),
-        *(append("p2"), "wait 1000", reading % ("p2", 0.5)),
+        *(reading("p1", "p1", 0.5), reading("p2", "p2", 0.5), reading("p2", "p2", 2)),
+        *(reading("p2", "p1", 0.5), reading("p1", "p2", 0.5), reading(CLOCK, CLOCK, 1)),
+        *(append("p2"), "wait 1000", reading("p2", "p2", 0.5)),
     )
-    assert answers[2:6] == [
+    unknown = "unknown_machine: machine_id is p2, no pump of topic machines"
+    assert answers[2:8] == [
         "p1 is 0.5",
-        "unknown_machine: machine_id is p2, no pump of topic machines",
+        unknown,
         "out_of_range: x is 2, not in [0.0, 1.0]",
-        f"{CLOCK} is 1.0",
+        "bad_key: key is p2",
+        unknown,
+        "the clock",
     ]
     assert answers[-1] == "p2 is 0.5"
 

@@ -9,7 +9,6 @@ import pytest
 
 from flink_jobs import contracts, plant
 from flink_jobs.cleaning import Rules
-from flink_jobs.jobs import anomaly_sql
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "inventories/demo/group_vars/all/plant.yml"
@@ -180,9 +179,9 @@ def test_a_whole_number_written_as_a_float_is_an_integer(tmp_path):
         ),
         (
             "pressure:",
-            "window_end:",
-            ":8: plant.machine_types.pump.channels.window_end: 'window_end' is a column of the"
-            " jobs' own; give the channel another name.",
+            "seq:",
+            ":8: plant.machine_types.pump.channels.seq: 'seq' is a field of every reading;"
+            " give the channel another name.",
         ),
         ("machine_id: pump-1", "machine_id: 007", ".machine_id: 7 is not text; use"),
         (
@@ -420,6 +419,7 @@ def test_what_a_job_does_not_act_on_does_not_change_it(tmp_path):
         "max_clock_ahead_s": 300.0,
         "idle_timeout_s": 30.0,
         "silent_after_s": None,
+        "forget_after_days": 365,
         "partitions": 6,
         "model": None,
     }
@@ -434,20 +434,6 @@ def test_a_job_is_told_how_each_channel_is_cleaned(tmp_path):
     text = MINIMAL.replace("valid: [-1, 16]", f"valid: [-1, 16], {keys}")
     [channel] = plant.job_config(plant.load_plant(write(tmp_path, text)), "pump")["channels"]
     assert Rules.of(channel) == Rules(stuck_after_s=60, outliers=5, gap="hold", gap_max_s=9)
-
-
-def test_no_channel_can_be_called_like_a_column_of_the_job(tmp_path):
-    config = plant.job_config(plant.load_plant(write(tmp_path, MINIMAL)), "pump")
-    config |= {"job_name": "j", "kafka": {}, "severity": "warning"}
-    columns = set()
-    for statement in anomaly_sql.statements(config, "model", "1"):
-        if statement.startswith("CREATE TEMPORARY TABLE telemetry"):
-            columns |= set(re.findall(r"^  `?([a-z]\w*)`? ", statement, re.MULTILINE))
-        elif statement.startswith("CREATE") and "`pressure`" in statement:
-            before_scores = statement.partition("s.score AS")[0]
-            columns |= set(re.findall(r"^.+ AS `?([a-z]\w*)`?,?$", before_scores, re.MULTILINE))
-    assert {"pressure", "machine_id", "event_time", "n"} <= columns
-    assert columns - {"pressure"} <= plant.JOB_COLUMNS | contracts.READING_FIELDS
 
 
 def test_the_schema_tells_the_defaults_that_hold():

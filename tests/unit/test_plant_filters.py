@@ -19,7 +19,6 @@ assert spec is not None and spec.loader is not None
 filters = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(filters)
 
-TELEMETRY = "CREATE TEMPORARY TABLE telemetry ("
 TWO_TYPES = """\
 plant:
   name: small
@@ -116,12 +115,11 @@ def test_the_exporter_watches_every_type_and_the_group_of_every_job(plant_file, 
         "plantline-anomaly-fan": "telemetry.fan",
         "plantline-anomaly-_heartbeat": "telemetry._heartbeat",
     }
-    # A job's group is its name: see the SQL.
+    # A job's group is its name, as it tells its stream.
     for job in filters.plant_jobs(plant_file, SERVERS, {"fan": models["fan"]}, 1):
-        statements = anomaly_sql.statements(job["config"], "m", "1")
-        [telemetry] = [text for text in statements if text.startswith(TELEMETRY)]
-        assert f"'properties.group.id' = '{job['name']}'" in telemetry
-        assert f"'topic' = '{groups[job['name']]}'" in telemetry
+        settings = json.loads(anomaly_sql.stream_settings(job["config"]))
+        assert settings["group"] == job["name"]
+        assert settings["topic"] == groups[job["name"]]
 
 
 def test_a_type_that_names_its_kind_of_model_needs_no_entry_in_plant_models(
@@ -161,11 +159,13 @@ def test_a_job_is_one_that_the_role_takes(plant_file, models):
         assert json.loads(json.dumps(job)) == job
 
 
-def test_a_jobs_configuration_is_all_that_its_sql_needs(plant_file, models):
+def test_a_jobs_configuration_is_all_that_it_needs(plant_file, models):
     for job in filters.plant_jobs(plant_file, SERVERS, models, 2):
-        text = "\n".join(anomaly_sql.statements(job["config"], "m", "1"))
-        assert f"'{SERVERS}'" in text
-        assert f"'{job['config']['telemetry_topic']}'" in text
+        definitions, inserts = anomaly_sql.statements(job["config"], "m", "1", 1.0)
+        assert f"'{SERVERS}'" in "\n".join(definitions)
+        assert f"'kafka:{job['config']['telemetry_topic']}/'" in "\n".join(inserts)
+        settings = json.loads(anomaly_sql.stream_settings(job["config"]))
+        assert settings["kafka"]["bootstrap.servers"] == SERVERS
 
 
 def test_state_is_given_up_only_for_what_shapes_it(plant_file, models, tmp_path):

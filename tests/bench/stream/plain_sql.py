@@ -1,4 +1,4 @@
-"""The anomaly job's SQL as far as it goes without Python: decoder, dead letters, packed windows.
+"""The anomaly job as far as it goes without Python: decoder, dead letters, packed windows.
 
     flink run --python plain_sql.py --config JOB.config.json --output TOPIC
 
@@ -15,11 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
-
 from flink_jobs.jobs import anomaly_sql
 
-LAST = "CREATE TEMPORARY VIEW windows AS"
 KEPT = "INSERT INTO dlq"
 TOPIC = "'topic' = 'predictions'"
 
@@ -28,8 +25,8 @@ INSERT INTO predictions
 SELECT
   machine_id,
   '{machine_type}',
-  1000 * (EXTRACT(EPOCH FROM window_time) + 1) - {window_ms},
-  1000 * (EXTRACT(EPOCH FROM window_time) + 1),
+  window_end - {window_ms},
+  window_end,
   'anomaly',
   'none',
   'none',
@@ -46,39 +43,30 @@ FROM windows
 """
 
 
-def statements(config: Mapping[str, Any], output: str) -> list[str]:
-    """Tables and views first, then the inserts; ValueError where the job's SQL is not as above."""
-    whole = anomaly_sql.statements(config, "none", "none")
-    last = [place for place, text in enumerate(whole) if text.startswith(LAST)]
-    inserts = [text for text in whole if text.startswith(KEPT)]
-    if len(last) != 1 or len(inserts) != 1:
-        raise ValueError(
-            f"the job's SQL has {len(last)} times {LAST!r}, {len(inserts)} times {KEPT!r}"
-        )
-    tables = [text for text in whole[: last[0] + 1] if not text.startswith("INSERT")]
-    if sum(TOPIC in text for text in tables) != 1:
-        raise ValueError(f"the job's SQL has not one table with {TOPIC}")
+def statements(config: Mapping[str, Any], output: str) -> tuple[list[str], list[str]]:
+    """Tables, and inserts; ValueError where the job's SQL is not as above."""
+    definitions, inserts = anomaly_sql.statements(config, "none", "none", 0.0)
+    tables = [text for text in definitions if text.startswith("CREATE TEMPORARY TABLE")]
+    inserts = [text for text in inserts if text.startswith(KEPT)]
+    if len(inserts) != 1 or sum(TOPIC in text for text in tables) != 1:
+        raise ValueError(f"the job's SQL has not one {KEPT!r}, and one table with {TOPIC}")
     insert = INSERT.format(machine_type=config["machine_type"], window_ms=1000 * config["window_s"])
     tables = [text.replace(TOPIC, f"'topic' = '{output}'") for text in tables]
-    return [*tables, insert.strip(), *inserts]
+    return tables, [insert.strip(), *inserts]
 
 
-def assemble(config: Mapping[str, Any], output: str) -> StatementSet:
+def run(config: Mapping[str, Any], output: str) -> None:
     """As flink_jobs.jobs.anomaly does it."""
-    environment = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    for key, value in {
-        "table.local-time-zone": "UTC",
-        "table.exec.source.idle-timeout": "0 ms",
-        "table.optimizer.agg-phase-strategy": "TWO_PHASE",
-    }.items():
-        environment.get_config().set(key, value)
-    inserts = environment.create_statement_set()
-    for statement in statements(config, output):
-        if statement.startswith("INSERT"):
-            inserts.add_insert_sql(statement)
-        else:
-            environment.execute_sql(statement)
-    return inserts
+    from flink_jobs.jobs import anomaly  # noqa: PLC0415 - pyflink is on the plant's hosts only
+
+    environment, _ = anomaly.begin(config)
+    tables, inserts = statements(config, output)
+    for statement in tables:
+        environment.execute_sql(statement)
+    together = environment.create_statement_set()
+    for statement in inserts:
+        together.add_insert_sql(statement)
+    together.execute()
 
 
 def main() -> None:
@@ -87,7 +75,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="topic of the predictions")
     arguments = parser.parse_args()
     config = json.loads(arguments.config.read_text(encoding="utf-8"))
-    assemble(config, arguments.output).execute()
+    run(config, arguments.output)
 
 
 if __name__ == "__main__":

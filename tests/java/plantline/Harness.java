@@ -1,5 +1,17 @@
 package plantline;
 
+import org.apache.flink.table.data.GenericArrayData;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.types.logical.ArrayType;
+import org.apache.flink.table.types.logical.BigIntType;
+import org.apache.flink.table.types.logical.BooleanType;
+import org.apache.flink.table.types.logical.DoubleType;
+import org.apache.flink.table.types.logical.IntType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.table.types.logical.VarCharType;
+
 import java.io.BufferedInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
@@ -7,6 +19,7 @@ import java.io.DataOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /**
@@ -25,6 +38,9 @@ public final class Harness {
             switch (kind) {
                 case 'd':
                     decode(in, new DataOutputStream(answer));
+                    break;
+                case 'j':
+                    write(new DataOutputStream(answer), json(in));
                     break;
                 case 'p':
                     pack(in, new DataOutputStream(answer));
@@ -62,32 +78,34 @@ public final class Harness {
                 write(out, text(decoder.detail()));
                 continue;
             }
-            write(out, decoder.machineId());
+            write(out, Arrays.copyOfRange(decoder.idText(), decoder.idFrom(), decoder.idTo()));
             out.writeLong(decoder.ts());
-            for (int i = 0; i < channels.length; i++) {
-                out.writeBoolean(decoder.has(i));
-                out.writeDouble(decoder.value(i));
+            double[] values = new double[channels.length];
+            decoder.values(values);
+            for (double value : values) {
+                out.writeDouble(value);
             }
         }
     }
 
     /**
      * windows, of each: channels, parts; of each part: readings, (ts, values) of each. A part is
-     * collected for itself and merged by way of what Flink would send. Answers for each window what
-     * was packed: together, and each part for itself first.
+     * collected for itself, then they are put together. Answers for each window what was packed: as
+     * it is, and each part for itself first.
      */
     private static void pack(DataInputStream in, DataOutputStream out) throws IOException {
         for (int windows = in.readInt(); windows > 0; windows--) {
             int channels = in.readInt();
-            Readings whole = new Readings();
-            Readings joined = new Readings();
+            Readings whole = new Readings(channels);
+            Readings joined = new Readings(channels);
             for (int parts = in.readInt(); parts > 0; parts--) {
-                Readings part = new Readings();
+                Readings part = new Readings(channels);
                 for (int left = in.readInt(); left > 0; left--) {
                     part.add(in.readLong(), values(in, channels));
                 }
-                whole.add(sent(part));
-                joined.add(part.packed());
+                byte[] rows = part.rows();
+                whole.add(rows, 0, rows.length);
+                joined.addPacked(part.packed());
             }
             write(out, whole.packed());
             write(out, joined.packed());
@@ -102,13 +120,15 @@ public final class Harness {
         String text = in.readUTF();
         int most = in.readInt();
         int channels = in.readInt();
-        Zones zones = new Zones(Check.parse(text, channels), most);
+        Zones zones = new Zones(Check.parse(text, channels));
+        MachineTable machines = new MachineTable(most);
         for (int left = in.readInt(); left > 0; left--) {
-            String machineId = in.readUTF();
+            byte[] id = text(in.readUTF());
+            MachineTable.Machine known = machines.find(id, 0, id.length);
             long ts = in.readLong();
             List<Object[]> changes = new ArrayList<>();
             zones.judge(
-                    machineId,
+                    known == null ? machines.add(id) : known,
                     ts,
                     values(in, channels),
                     (check, zone, value, threshold) ->
@@ -127,22 +147,42 @@ public final class Harness {
         }
     }
 
-    /** The values of the channels, of which NaN stands for a missing one. */
-    private static Double[] values(DataInputStream in, int channels) throws IOException {
-        Double[] values = new Double[channels];
-        for (int i = 0; i < channels; i++) {
-            double value = in.readDouble();
-            values[i] = Double.isNaN(value) ? null : value;
-        }
-        return values;
+    private static final RowType ROW =
+            RowType.of(
+                    new LogicalType[] {
+                        new VarCharType(),
+                        new VarCharType(),
+                        new BigIntType(),
+                        new IntType(),
+                        new DoubleType(),
+                        new BooleanType(),
+                        new ArrayType(
+                                RowType.of(
+                                        new LogicalType[] {new VarCharType(), new DoubleType()},
+                                        new String[] {"channel", "share"}))
+                    },
+                    new String[] {"text", "nothing", "long", "int", "double", "bool", "list"});
+
+    /** (text, long, int, double, bool, length of the list); answers the row. */
+    private static byte[] json(DataInputStream in) throws IOException {
+        StringData text = StringData.fromString(in.readUTF());
+        Object[] fields = {
+            text, null, in.readLong(), in.readInt(), in.readDouble(), in.readBoolean(), null
+        };
+        Object[] list = new Object[in.readInt()];
+        Arrays.fill(list, GenericRowData.of(text, fields[4]));
+        fields[6] = new GenericArrayData(list);
+        JsonSchema schema = new JsonSchema(ROW);
+        schema.open(null);
+        return schema.serialize(GenericRowData.of(fields));
     }
 
-    private static Readings sent(Readings readings) {
-        Readings received = new Readings();
-        received.setChannels(readings.getChannels());
-        received.setDuplicates(readings.getDuplicates());
-        received.setRows(readings.getRows());
-        return received;
+    private static double[] values(DataInputStream in, int channels) throws IOException {
+        double[] values = new double[channels];
+        for (int i = 0; i < channels; i++) {
+            values[i] = in.readDouble();
+        }
+        return values;
     }
 
     private static byte[] text(String text) {

@@ -1,12 +1,5 @@
 package plantline;
 
-import org.apache.flink.api.common.serialization.DeserializationSchema.InitializationContext;
-import org.apache.flink.metrics.MetricGroup;
-import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
-import org.apache.flink.table.api.DataTypes;
-import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.types.DataType;
-import org.apache.flink.util.UserCodeClassLoader;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.MockConsumer;
@@ -33,12 +26,11 @@ public final class MachinesHarness {
 
     private static final TopicPartition PARTITION = new TopicPartition("machines", 0);
     private static final byte[] LOST = {};
-    private static final DataType ROW =
-            DataTypes.ROW(
-                    DataTypes.FIELD("machine_id", DataTypes.STRING()),
-                    DataTypes.FIELD("x", DataTypes.DOUBLE()),
-                    DataTypes.FIELD("reason", DataTypes.STRING()),
-                    DataTypes.FIELD("detail", DataTypes.STRING()));
+    private static final Settings SETTINGS =
+            Settings.parse(
+                    "{\"registry\": \"machines\", \"machineType\": \"pump\", \"kafka\": {},"
+                            + " \"channels\": [{\"name\": \"x\", \"low\": 0, \"high\": 1}],"
+                            + " \"maxTs\": 1000, \"maxIdLength\": 249}");
 
     private final List<byte[]> topic = new ArrayList<>();
     private final List<Client> clients = new ArrayList<>();
@@ -92,8 +84,9 @@ public final class MachinesHarness {
                     Thread.onSpinWait();
                 }
                 return clients.size();
-            case "decode": // a reading of a pump, after "open pump"
-                return decoded(about);
+            case "decode": // key and reading of a pump, after "open pump"
+                String[] record = about.split(" ", 2);
+                return decoded(record[0], record[1]);
             case "looks":
                 return looks;
             default: // the machine type whose machine it is
@@ -109,25 +102,14 @@ public final class MachinesHarness {
         return new Machines.Registry(PARTITION.topic(), type, Map.of());
     }
 
-    private static String decoded(String reading) throws IOException {
-        ReadingSchema schema =
-                new ReadingSchema(ROW, null, Map.of("x", "0 1"), 1000, 249, 1000, registry("pump"));
-        schema.open(
-                new InitializationContext() {
-                    @Override
-                    public MetricGroup getMetricGroup() {
-                        return new UnregisteredMetricsGroup();
-                    }
-
-                    @Override
-                    public UserCodeClassLoader getUserCodeClassLoader() {
-                        throw new UnsupportedOperationException();
-                    }
-                });
-        RowData row = schema.deserialize(reading.getBytes(StandardCharsets.UTF_8));
-        return row.isNullAt(2)
-                ? row.getString(0) + " is " + row.getDouble(1)
-                : row.getString(2) + ": " + row.getString(3) + (row.isNullAt(0) ? "" : "!");
+    private static String decoded(String machineId, String reading) throws IOException {
+        byte[] key = machineId.getBytes(StandardCharsets.UTF_8);
+        byte[] value = reading.getBytes(StandardCharsets.UTF_8);
+        Reading found = Sql.schema(SETTINGS).read(Sql.record(0, 0, 0, key, value));
+        if (found.reason != null) {
+            return found.reason + ": " + found.detail;
+        }
+        return found.isClock() ? "the clock" : found.machine.name + " is " + found.values[0];
     }
 
     private final class Client extends MockConsumer<byte[], byte[]> {

@@ -1,0 +1,262 @@
+package plantline;
+
+import org.apache.flink.api.common.eventtime.WatermarkStrategy;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
+import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
+import org.apache.flink.streaming.api.datastream.DataStream;
+import org.apache.flink.streaming.api.datastream.DataStreamUtils;
+import org.apache.flink.streaming.api.datastream.KeyedStream;
+import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.Schema;
+import org.apache.flink.table.api.Table;
+import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.table.catalog.ResolvedSchema;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.logical.BigIntType;
+import org.apache.flink.table.types.logical.BooleanType;
+import org.apache.flink.table.types.logical.DoubleType;
+import org.apache.flink.table.types.logical.IntType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.table.types.logical.VarBinaryType;
+import org.apache.flink.table.types.logical.VarCharType;
+import org.apache.flink.util.OutputTag;
+
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.OffsetResetStrategy;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Properties;
+
+/**
+ * From records to windows with their machine's reference: what a job does with each reading, and
+ * with its state, as streams that SQL sees as views. What becomes of them is SQL's affair
+ * (flink_jobs/jobs/anomaly.sql.j2).
+ *
+ * <pre>
+ * Kafka → {@link Slicer} → by machine → {@link Windows} → {@link Commissioned} → SQL's scores → {@link Episodes}
+ *            ↓ refusals, zones            ↓ first readings → SQL's references ↑
+ * </pre>
+ *
+ * <p>Readings are decoded, judged and collected where they are read. What goes on is one row for a
+ * machine and slide, and all that is kept lies with the machine: the job can be rescaled.
+ *
+ * <p>The operators have ids, by which state is found again.
+ */
+public final class Stream {
+
+    private static final LogicalType TEXT = new VarCharType(VarCharType.MAX_LENGTH);
+    private static final LogicalType BYTES = new VarBinaryType(VarBinaryType.MAX_LENGTH);
+    private static final LogicalType LONG = new BigIntType();
+
+    private static final InternalTypeInfo<RowData> SLICE =
+            type(new String[] {"machine_id", "slice_end", "readings"}, TEXT, LONG, BYTES);
+    private static final InternalTypeInfo<RowData> WINDOW =
+            type(
+                    new String[] {
+                        "machine_id", "window_end", "n", "last_ts", "packed", "is_commissioned"
+                    },
+                    TEXT,
+                    LONG,
+                    LONG,
+                    LONG,
+                    BYTES,
+                    new BooleanType());
+    private static final InternalTypeInfo<RowData> REFERENCED =
+            type(
+                    new String[] {"machine_id", "window_end", "n", "packed", "machine_reference"},
+                    TEXT,
+                    LONG,
+                    LONG,
+                    BYTES,
+                    BYTES);
+    private static final InternalTypeInfo<RowData> REFERENCE =
+            type(new String[] {"machine_id", "machine_reference"}, TEXT, BYTES);
+
+    static final OutputTag<RowData> FIRST_READINGS =
+            new OutputTag<>(
+                    "first_readings",
+                    type(new String[] {"machine_id", "window_end", "packed"}, TEXT, LONG, BYTES));
+    static final OutputTag<RowData> REFUSALS =
+            new OutputTag<>(
+                    "refusals",
+                    type(
+                            new String[] {
+                                "record_key", "raw", "partition", "offset", "reason", "detail"
+                            },
+                            BYTES,
+                            BYTES,
+                            new IntType(),
+                            LONG,
+                            TEXT,
+                            TEXT));
+    static final OutputTag<RowData> ZONES =
+            new OutputTag<>(
+                    "zones",
+                    type(
+                            new String[] {
+                                "machine_id", "ts", "channel", "kind", "zone", "value", "threshold"
+                            },
+                            TEXT,
+                            LONG,
+                            TEXT,
+                            TEXT,
+                            new IntType(),
+                            new DoubleType(),
+                            new DoubleType()));
+
+    private final StreamTableEnvironment tables;
+    private final Settings settings;
+    private final KeyedStream<RowData, StringData> windows;
+
+    /**
+     * Reads the topic; registers the views refusals, zones, windows and first_readings.
+     *
+     * @param settings JSON, see {@link Settings}
+     */
+    public Stream(
+            StreamExecutionEnvironment environment, StreamTableEnvironment tables, String settings) {
+        this(tables, Settings.parse(settings), environment);
+    }
+
+    private Stream(
+            StreamTableEnvironment tables,
+            Settings settings,
+            StreamExecutionEnvironment environment) {
+        this(tables, settings, read(environment, settings));
+    }
+
+    Stream(StreamTableEnvironment tables, Settings settings, DataStream<Reading> readings) {
+        this.tables = tables;
+        this.settings = settings;
+        SingleOutputStreamOperator<RowData> slices =
+                readings.transform("slices", SLICE, new Slicer(settings)).uid("slices");
+        SingleOutputStreamOperator<RowData> whole =
+                keyed(slices).transform("windows", WINDOW, new Windows(settings)).uid("windows");
+        // They are where their machine's slices were.
+        windows =
+                DataStreamUtils.reinterpretAsKeyedStream(whole, Stream::machine, keyType());
+        tables.createTemporaryView("refusals", slices.getSideOutput(REFUSALS));
+        tables.createTemporaryView("zones", slices.getSideOutput(ZONES));
+        tables.createTemporaryView("windows", whole, timed());
+        tables.createTemporaryView(
+                "first_readings", whole.getSideOutput(FIRST_READINGS), timed());
+    }
+
+    /**
+     * Registers the view `referenced`: the windows, and in machine_reference what a query has made
+     * of the first readings of their machine, or NULL.
+     *
+     * @param references of (machine_id STRING, machine_reference BYTES)
+     */
+    public void commission(String references) {
+        DataStream<RowData> found =
+                tables.toDataStream(
+                        tables.sqlQuery(references), REFERENCE.getDataType().bridgedTo(RowData.class));
+        DataStream<RowData> referenced =
+                windows.connect(keyed(found))
+                        .transform("commissioned", REFERENCED, new Commissioned(settings, WINDOW))
+                        .uid("commissioned");
+        tables.createTemporaryView("referenced", referenced, timed());
+    }
+
+    /**
+     * Registers the view `episodes`: scored windows with the columns of {@link Episodes} behind
+     * theirs.
+     *
+     * @param scored of (machine_id STRING, window_end BIGINT, is_alert BOOLEAN, …) in any order, made
+     *     of `referenced` row by row
+     */
+    public void follow(String scored) {
+        Table windows = tables.sqlQuery(scored);
+        ResolvedSchema schema = windows.getResolvedSchema();
+        List<String> names = schema.getColumnNames();
+        DataType type = schema.toPhysicalRowDataType();
+        DataStream<RowData> rows = tables.toDataStream(windows, type.bridgedTo(RowData.class));
+        List<LogicalType> types = new ArrayList<>(type.getLogicalType().getChildren());
+        types.addAll(List.of(new BooleanType(), LONG, LONG));
+        List<String> more = new ArrayList<>(names);
+        more.addAll(List.of("was_alert", "raised_at", "end_before"));
+        int machine = names.indexOf("machine_id");
+        Episodes episodes =
+                new Episodes(settings, names.indexOf("window_end"), names.indexOf("is_alert"));
+        DataStream<RowData> followed =
+                // They are still where their machine is.
+                DataStreamUtils.reinterpretAsKeyedStream(
+                                rows, row -> copied(row.getString(machine)), keyType())
+                        .transform(
+                                "episodes",
+                                type(
+                                        more.toArray(String[]::new),
+                                        types.toArray(LogicalType[]::new)),
+                                episodes)
+                        .uid("episodes");
+        tables.createTemporaryView("episodes", followed);
+    }
+
+    private static DataStream<Reading> read(
+            StreamExecutionEnvironment environment, Settings settings) {
+        Properties properties = new Properties();
+        // Each look at what has been fetched costs the same, however many records it gives.
+        properties.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, "5000");
+        properties.putAll(settings.kafka());
+        OffsetsInitializer start =
+                settings.fromBeginning()
+                        ? OffsetsInitializer.earliest()
+                        : OffsetsInitializer.committedOffsets(OffsetResetStrategy.EARLIEST);
+        KafkaSource<Reading> source =
+                KafkaSource.<Reading>builder()
+                        .setProperties(properties)
+                        .setTopics(settings.topic())
+                        .setGroupId(settings.group())
+                        .setStartingOffsets(start)
+                        .setDeserializer(new ReadingSchema(settings))
+                        .build();
+        return environment
+                .fromSource(
+                        source,
+                        WatermarkStrategy.forGenerator(context -> new EventTimes(settings)),
+                        settings.topic(),
+                        new ReadingType())
+                .uid("readings");
+    }
+
+    private static KeyedStream<RowData, StringData> keyed(DataStream<RowData> rows) {
+        return rows.keyBy(Stream::machine, keyType());
+    }
+
+    /** The first column of all rows here. */
+    static StringData machine(RowData row) {
+        return copied(row.getString(0));
+    }
+
+    /** A key stays longer than the row it is a part of. */
+    private static StringData copied(StringData machine) {
+        return ((BinaryStringData) machine).copy();
+    }
+
+    @SuppressWarnings("unchecked")
+    private static TypeInformation<StringData> keyType() {
+        return (TypeInformation<StringData>)
+                (TypeInformation<?>) InternalTypeInfo.of(new VarCharType(VarCharType.MAX_LENGTH));
+    }
+
+    private static Schema timed() {
+        return Schema.newBuilder()
+                .columnByMetadata("window_time", DataTypes.TIMESTAMP_LTZ(3), "rowtime")
+                .watermark("window_time", "SOURCE_WATERMARK()")
+                .build();
+    }
+
+    private static InternalTypeInfo<RowData> type(String[] names, LogicalType... types) {
+        return InternalTypeInfo.of(RowType.of(types, names));
+    }
+}
