@@ -48,6 +48,8 @@ class Score(ScalarFunction):  # type: ignore[misc]
     def open(self, context: FunctionContext) -> None:
         """Load the model once per worker, not once per batch."""
         self._detector = Detector(self._model)
+        # What was never counted up is not there: each begins at 0, with the first windows.
+        self._is_told = False
         # Counters only: a PyFlink distribution is no number to Flink's Prometheus reporter.
         metrics = context.get_metric_group().add_group(
             "machine_type", self._detector.metadata.machine_type
@@ -90,5 +92,6 @@ class Score(ScalarFunction):  # type: ignore[misc]
             counters = (self._repaired[kind, channel] for channel in self._detector.channels)
             counted += zip(counters, counts.tolist(), strict=True)
         for counter, count in counted:
-            if count:
+            if count or not self._is_told:
                 counter.inc(count)
+        self._is_told = True
