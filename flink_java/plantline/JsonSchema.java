@@ -18,8 +18,7 @@ import java.io.UncheckedIOException;
 import java.util.List;
 
 /**
- * Rows as JSON objects, written at once. Flink's own format makes a tree of each row first, which
- * costs several times as much.
+ * Rows as JSON objects, written at once. Flink's own format makes a tree of each row first.
  *
  * <p>It writes text, BIGINT, INT, DOUBLE and BOOLEAN, rows, and arrays of such; NULL as null, and so
  * what JSON has no number for: a rate of change can be beyond all doubles.

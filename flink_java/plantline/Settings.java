@@ -74,7 +74,7 @@ record Settings(
      * For state that must not outlive its machine. It only tidies up: who asks whether a machine is
      * forgotten asks {@link #isOver}, and finds all that belongs to one that is not. State on the heap
      * that is over is left out of snapshots, and gone with the next start; to look for it all the time
-     * costs a twentieth of the throughput.
+     * took 6 % of the JVM's samples in a profile of the benchmark.
      */
     StateTtlConfig whileWritten() {
         return StateTtlConfig.newBuilder(Duration.ofMillis(3 * forgetAfter))
