@@ -93,7 +93,7 @@ quality: venv  ## F1, FAR and MAR on the SKAB files under DATA, through Kafka an
 
 # What is asked for in part is no table for the documentation.
 bench: venv training depot .venv-bench/.complete  ## the stream beside loops and frameworks, on a host of its own [SCALE=1]
-	python -m tests.bench.stream $(or $(BENCH),--document --parts throughput latency $(if $(SCALE),scale))
+	python -m tests.bench.stream $(or $(BENCH),--document --parts throughput latency decoding $(if $(SCALE),scale))
 
 bench-resources: venv  ## how long a thousand topics, and users, rules and quotas take on INVENTORY
 	python -m tests.bench.resources --inventory $(INVENTORY)

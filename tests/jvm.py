@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,28 @@ import numpy as np
 
 from flink_jobs.contracts import MAX_ID_LENGTH, MAX_TS
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+
+from depotlib.sources import unpack_jars
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def compiled(folder: Path) -> str:
+    """A class path in an empty folder: Flink and its connectors out of the depot, and all Java of
+    ours and of tests/java."""
+    (folder / "lib").mkdir()
+    artifacts = json.loads((ROOT / "depot/manifest.json").read_text())["artifacts"]
+    for name in ("flink", "flink-connectors"):
+        unpack_jars(ROOT / "depot" / artifacts[name]["file"], folder / "lib")
+    sources = [
+        *(ROOT / "flink_java/plantline").glob("*.java"),
+        *(ROOT / "tests/java/plantline").glob("*.java"),
+    ]
+    path = f"{folder}/classes:{ROOT}/flink_java:{folder}/lib/*"
+    command = ["javac", "-proc:none", "-cp", path, "-d", folder / "classes", *sources]
+    subprocess.run(command, check=True)
+    return path
 
 
 class Jvm:

@@ -23,10 +23,13 @@ final class Readings {
     static final int HEADER = 3 * Integer.BYTES;
 
     private static final int FIRST_ROWS = 12; // room for as many, at first
+    // Exact: one whose result is not cast would go through an object.
     private static final VarHandle INT =
-            MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN);
+            MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN)
+                    .withInvokeExactBehavior();
     private static final VarHandle LONG =
-            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
+            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN)
+                    .withInvokeExactBehavior();
 
     private final int width; // bytes of a row
     private int duplicates; // of windows that were taken in packed
@@ -69,7 +72,8 @@ final class Readings {
         int place = grow(n * width);
         for (int i = 0; i < n; i++) {
             for (int column = 0; column < width; column += Long.BYTES, place += Long.BYTES) {
-                LONG.set(rows, place, LONG.get(packed, HEADER + column * n + i * Long.BYTES));
+                int from = HEADER + column * n + i * Long.BYTES;
+                LONG.set(rows, place, (long) LONG.get(packed, from));
             }
         }
     }
@@ -118,7 +122,7 @@ final class Readings {
         int target = HEADER;
         for (int column = 0; column < width; column += Long.BYTES) {
             for (int i = 0; i < kept; i++, target += Long.BYTES) {
-                LONG.set(packed, target, LONG.get(rows, places[i] + column));
+                LONG.set(packed, target, (long) LONG.get(rows, places[i] + column));
             }
         }
         return packed;

@@ -1,20 +1,14 @@
 """What several tests run with."""
 
-import json
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from confluent_kafka import Producer
 from hypothesis import settings
 
-from tests.jvm import ROOT, Jvm
-
-sys.path.append(str(ROOT / "tools"))
-
-from depotlib.sources import unpack_jars
+from tests import jvm as java
 
 # What the start scripts give every JVM of Flink's on Java 17.
 OPENED = ("java.lang", "java.util", "java.nio", "java.time", "java.net", "java.util.concurrent")
@@ -33,9 +27,9 @@ def mock_kafka() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def jvm(class_path: str) -> Iterator[Jvm]:
+def jvm(class_path: str) -> Iterator[java.Jvm]:
     """The Java half of the jobs, for one question after the other."""
-    jvm = Jvm(class_path)
+    jvm = java.Jvm(class_path)
     yield jvm
     jvm.close()
 
@@ -43,19 +37,7 @@ def jvm(class_path: str) -> Iterator[Jvm]:
 @pytest.fixture(scope="session")
 def class_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Flink and its connectors out of the depot, and all Java of ours and of tests/java."""
-    folder = tmp_path_factory.mktemp("flink")
-    (folder / "lib").mkdir()
-    artifacts = json.loads((ROOT / "depot/manifest.json").read_text())["artifacts"]
-    for name in ("flink", "flink-connectors"):
-        unpack_jars(ROOT / "depot" / artifacts[name]["file"], folder / "lib")
-    sources = [
-        *(ROOT / "flink_java/plantline").glob("*.java"),
-        *(ROOT / "tests/java/plantline").glob("*.java"),
-    ]
-    path = f"{folder}/classes:{ROOT}/flink_java:{folder}/lib/*"
-    command = ["javac", "-proc:none", "-cp", path, "-d", folder / "classes", *sources]
-    subprocess.run(command, check=True)
-    return path
+    return java.compiled(tmp_path_factory.mktemp("flink"))
 
 
 Record = tuple[int, int, bytes | None, bytes | None]
@@ -83,8 +65,8 @@ def flink(
             arguments += [folder / "settings", folder / "records", *(["dies"] if dies else [])]
         opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         # It is over before a thorough compiler would pay.
-        java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx1g", *opened, "-cp", class_path]
-        command = [*java, "plantline.Sql", *arguments]
+        quickly = ["-XX:TieredStopAtLevel=1", "-Xmx1g", *opened]
+        command = ["java", *quickly, "-cp", class_path, "plantline.Sql", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return [line.split("\t") for line in done.stdout.splitlines()]

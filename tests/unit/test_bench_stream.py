@@ -21,6 +21,7 @@ from flink_jobs.model import Scores
 from flink_jobs.tools.kafka import Publisher, partition_of, read_all
 from tests.bench.stream import loop, plain_sql, report, results, usage, workload
 from tests.bench.stream.contestants import PROGRAMS
+from tests.bench.stream.decoders import Decoding
 from tests.bench.stream.runs import LEAST_WINDOWS, Lane, Throughput
 from tests.bench.stream.workload import CHANNELS, START_MS, WINDOW_S, Workload
 
@@ -487,12 +488,13 @@ def test_the_table_says_how_the_job_compares():
         row("plantline", 150_000.0),
     ]
     lane = Lane("plantline", "limit_alert", results.Latency(900, (4.0, 7.0, 12.0)))
-    text = report.tables(rows, [lane], rows[2:])
+    text = report.tables(rows, [lane], rows[2:], [Decoding("ours", 201.4)])
     lines = text.splitlines()
     assert len({len(line) for line in lines if "loop_transactional |" in line}) == 1
     assert "plantline is 1.50 times loop_transactional (target 1.25), 7.50 times" in text
     assert "| quixstreams *" in text
     assert "stopped before the end" in text
+    assert "| ours |            201 |" in text
     assert "| plantline, limit alert |   4 |   7 |  12 |      900 |" in text
 
 

@@ -17,9 +17,10 @@ import time
 from confluent_kafka import KafkaException
 
 from flink_jobs.tools.kafka import ToolError
+from tests.bench.stream import decoders, report
 from tests.bench.stream import host as hosts
-from tests.bench.stream import report
 from tests.bench.stream.contestants import NAMES, PYTHON
+from tests.bench.stream.decoders import Decoding
 from tests.bench.stream.host import BenchError
 from tests.bench.stream.results import TooFewError, WrongError
 from tests.bench.stream.runs import LEAST_WINDOWS, Bench, Lane, Throughput
@@ -63,7 +64,10 @@ def _bench(bench: Bench, options: argparse.Namespace) -> None:
     throughput: list[Throughput] = []
     latency: list[Lane] = []
     scale: list[Throughput] = []
+    decoding: list[Decoding] = []
     try:
+        if "decoding" in options.parts:
+            decoding += decoders.measured()
         if "throughput" in options.parts:
             for machines in options.machines:
                 work = Workload.of(options.readings, machines, LEAST_WINDOWS)
@@ -81,10 +85,11 @@ def _bench(bench: Bench, options: argparse.Namespace) -> None:
             latency += bench.latency(names, options.paced_machines, options.rate, options.paced_s)
     finally:
         # What failed takes nothing of what was measured before it away.
-        report.write_json(throughput, latency, scale)
-        print(report.tables(throughput, latency, scale))
+        figures = throughput, latency, scale, decoding
+        report.write_json(*figures)
+        print(report.tables(*figures))
     if options.document:
-        report.document(report.tables(throughput, latency, scale))
+        report.document(report.tables(*figures))
 
 
 def _options() -> argparse.ArgumentParser:
@@ -100,8 +105,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--parts",
         nargs="+",
-        choices=["throughput", "latency", "scale"],
-        default=["throughput", "latency"],
+        choices=["throughput", "latency", "scale", "decoding"],
+        default=["throughput", "latency", "decoding"],
     )
     parser.add_argument("--contestants", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument(
@@ -115,7 +120,7 @@ def _options() -> argparse.ArgumentParser:
         default=[1, 2],
         help="of the loop and of Quix Streams",
     )
-    add("--readings", 16_000_000, "readings on the topic, for each number of machines")
+    add("--readings", 40_000_000, "readings on the topic, for each number of machines")
     add("--limit-s", 180, "seconds after which a contestant is stopped and measured")
     add("--rate", 20_000, "readings per second of the latency part")
     add("--paced-machines", 10_000, "machines of the latency part")

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tests.bench.stream.contestants import PYTHON
+from tests.bench.stream.decoders import Decoding
 from tests.bench.stream.host import ROOT
 from tests.bench.stream.results import PERCENTILES
 from tests.bench.stream.runs import Lane, Throughput
@@ -68,7 +69,10 @@ def best(rows: Iterable[Throughput]) -> list[Throughput]:
 
 
 def write_json(
-    throughput: Sequence[Throughput], latency: Sequence[Lane], scale: Sequence[Throughput]
+    throughput: Sequence[Throughput],
+    latency: Sequence[Lane],
+    scale: Sequence[Throughput],
+    decoding: Sequence[Decoding],
 ) -> None:
     """out/bench.json: of each contestant its fastest run."""
     content = {
@@ -87,13 +91,17 @@ def write_json(
             for lane in latency
         ],
         "scale": [_rounded(asdict(row)) for row in scale],
+        "decoding": [_rounded(asdict(row)) for row in decoding],
     }
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def tables(
-    throughput: Sequence[Throughput], latency: Sequence[Lane], scale: Sequence[Throughput]
+    throughput: Sequence[Throughput],
+    latency: Sequence[Lane],
+    scale: Sequence[Throughput],
+    decoding: Sequence[Decoding],
 ) -> str:
     """All figures as Markdown, which reads well on a terminal, too."""
     parts = []
@@ -108,6 +116,8 @@ def tables(
         parts += ["**Latency, ms**", _table(map(_of_latency, latency))]
     if scale:
         parts += ["**Scale: the job with ever more machines**", _table(map(_of_scale, scale))]
+    if decoding:
+        parts += ["**Decoding**", _table(map(_of_decoding, decoding))]
     return "\n\n".join(parts)
 
 
@@ -177,6 +187,10 @@ def _of_scale(row: Throughput) -> dict[str, str]:
         "state, MB": f"{row.state_mb:,.1f}",
         "memory, MB": f"{row.rss_mb:,.0f}",
     }
+
+
+def _of_decoding(row: Decoding) -> dict[str, str]:
+    return {"": row.decoder, "ns per reading": f"{row.ns_per_reading:,.0f}"}
 
 
 def _table(figures: Iterable[Mapping[str, str]]) -> str:
