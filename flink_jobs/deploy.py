@@ -69,6 +69,8 @@ LABEL = "plantline."
 STATE_VERSION = f"{LABEL}state-version"
 SAVEPOINTS_KEPT = 3
 PATIENCE_S = 180.0
+# A job that starts without state reads first what it has emitted: some 100,000 records a second.
+PATIENCE_WITHOUT_STATE_S = 900.0
 FIRST_RETRY_PAUSE_S, LONGEST_RETRY_PAUSE_S = 15.0, 600.0
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -549,12 +551,13 @@ class Deployer:
         command += ["--python", str(module_file(spec.module)), *spec.args]
         command += ["--emitted", str(self._declaration.checkpoints / where / "emitted.json")]
         command += [] if restore else ["--fresh"]
+        patience = PATIENCE_S if restore else PATIENCE_WITHOUT_STATE_S
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+                command, capture_output=True, text=True, timeout=patience, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise LateError(f"`flink run` has not ended within {PATIENCE_S:g} s") from error
+            raise LateError(f"`flink run` has not ended within {patience:g} s") from error
         except OSError as error:
             raise DeployError(f"cannot run {self._flink}: {error}") from error
         submitted = _SUBMITTED.findall(done.stdout)

@@ -120,7 +120,7 @@ def _options() -> argparse.ArgumentParser:
         default=[1, 2],
         help="of the loop and of Quix Streams",
     )
-    add("--readings", 40_000_000, "readings on the topic, for each number of machines")
+    add("--readings", 24_000_000, "readings on the topic, for each number of machines")
     add("--limit-s", 180, "seconds after which a contestant is stopped and measured")
     add("--rate", 20_000, "readings per second of the latency part")
     add("--paced-machines", 10_000, "machines of the latency part")

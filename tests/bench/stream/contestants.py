@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from flink_jobs.contracts import PRODUCER_DEFAULTS
+from flink_jobs.contracts import DLQ, PRODUCER_DEFAULTS
 from tests.bench.stream.host import (
     CONFIG,
     JOB,
@@ -216,7 +216,8 @@ class Shipped(_OnFlink):
     def start(self) -> None:
         self._forget()
         # Without state it asks there what it has emitted, and does not emit that again.
-        self._topics.empty(self.output)
+        for topic in (self.output, DLQ):
+            self._topics.empty(topic)
         self._host.shipped("running")
         self._job = self._host.running_job()
         if self._job is None:
