@@ -22,7 +22,7 @@ from flink_jobs.tools.kafka import Publisher, partition_of, read_all
 from tests.bench.stream import loop, plain_sql, report, results, usage, workload
 from tests.bench.stream.contestants import PROGRAMS
 from tests.bench.stream.decoders import Decoding
-from tests.bench.stream.runs import LEAST_WINDOWS, Lane, Throughput
+from tests.bench.stream.runs import LEAST_WINDOWS, Lane, Size, Throughput
 from tests.bench.stream.workload import CHANNELS, START_MS, WINDOW_S, Workload
 
 VALID = dict.fromkeys(CHANNELS, (0.0, 100.0))
@@ -488,7 +488,7 @@ def test_the_table_says_how_the_job_compares():
         row("plantline", 150_000.0),
     ]
     lane = Lane("plantline", "limit_alert", results.Latency(900, (4.0, 7.0, 12.0)))
-    text = report.tables(rows, [lane], rows[2:], [Decoding("ours", 201.4)])
+    text = report.tables(rows, [lane], [], [Decoding("ours", 201.4)])
     lines = text.splitlines()
     assert len({len(line) for line in lines if "loop_transactional |" in line}) == 1
     assert "plantline is 1.50 times loop_transactional (target 1.25), 7.50 times" in text
@@ -496,6 +496,28 @@ def test_the_table_says_how_the_job_compares():
     assert "stopped before the end" in text
     assert "| ours |            201 |" in text
     assert "| plantline, limit alert |   4 |   7 |  12 |      900 |" in text
+
+
+def test_the_table_of_ever_more_machines_says_what_was_set_for_them(monkeypatch, tmp_path):
+    size = Size(1_000_000, checkpoint_interval_ms=30_000, taskmanager_memory_mb=7_000)
+    assert size.settings == {
+        "flink_checkpoint_interval_ms": 30_000,
+        "flink_taskmanager_memory_mb": 7_000,
+    }
+    assert Size(1_000).settings == {}
+    row_of_many = replace(row("plantline", 200_000.0), machines=1_000_000)
+    found = [(Size(1_000), row("plantline", 250_000.0)), (size, row_of_many)]
+    [_, few, many] = report.tables([], [], found, []).splitlines()[-3:]
+    assert few.count("default") == 2
+    assert "1,000,000 |                  30 |           7,000 |    200,000" in many
+
+    monkeypatch.setattr(report, "FILE", tmp_path / "bench.json")
+    monkeypatch.setattr(report, "about", dict)
+    report.write_json([], [], found, [])
+    [_, written] = json.loads(report.FILE.read_text(encoding="utf-8"))["scale"]
+    assert written["machines"] == 1_000_000
+    assert written["checkpoint_interval_ms"] == 30_000
+    assert written["readings_per_s"] == 200_000
 
 
 def test_figures_stand_between_the_markers_of_the_page():

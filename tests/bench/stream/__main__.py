@@ -23,11 +23,16 @@ from tests.bench.stream.contestants import NAMES, PYTHON
 from tests.bench.stream.decoders import Decoding
 from tests.bench.stream.host import BenchError
 from tests.bench.stream.results import TooFewError, WrongError
-from tests.bench.stream.runs import LEAST_WINDOWS, Bench, Lane, Throughput
+from tests.bench.stream.runs import LEAST_WINDOWS, Bench, Lane, Note, Size, Throughput
 from tests.bench.stream.workload import Workload
 from tools.hosts import HostsError
 
-SCALE = (1_000, 10_000, 100_000, 1_000_000)
+SCALE = (
+    Size(1_000),
+    Size(10_000),
+    Size(100_000, checkpoint_interval_ms=5_000),
+    Size(1_000_000, checkpoint_interval_ms=30_000, taskmanager_memory_mb=7_000),
+)
 FAULTS = (BenchError, WrongError, TooFewError, ToolError, HostsError, KafkaException, OSError)
 # With more it closes too few windows in the time that it has.
 MOST_OF_QUIX = 10_000
@@ -46,8 +51,7 @@ def main() -> int:
     try:
         if not PYTHON.exists():
             raise BenchError("the contestants have no .venv-bench; `make bench` makes it")
-        host = hosts.up(options.memory_mb, note)
-        _bench(Bench(host, note), options)
+        _bench(options, note)
     except FAULTS as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -60,11 +64,12 @@ def main() -> int:
     return 0
 
 
-def _bench(bench: Bench, options: argparse.Namespace) -> None:
+def _bench(options: argparse.Namespace, note: Note) -> None:
     throughput: list[Throughput] = []
     latency: list[Lane] = []
-    scale: list[Throughput] = []
+    scale: list[tuple[Size, Throughput]] = []
     decoding: list[Decoding] = []
+    bench = Bench(hosts.up(options.memory_mb, note), note)
     try:
         if "decoding" in options.parts:
             decoding += decoders.measured()
@@ -77,12 +82,14 @@ def _bench(bench: Bench, options: argparse.Namespace) -> None:
                     if name != "quixstreams" or machines <= MOST_OF_QUIX
                 ]
                 throughput += bench.throughput(work, names, options.processes, options.limit_s)
-        if "scale" in options.parts:
-            works = [Workload.of(options.scale_readings, one, LEAST_WINDOWS) for one in SCALE]
-            scale += bench.scale(works, options.scale_limit_s)
         if "latency" in options.parts:
             names = [name for name in WAITED_FOR if name in options.contestants]
             latency += bench.latency(names, options.paced_machines, options.rate, options.paced_s)
+        if "scale" in options.parts:
+            for size in SCALE:
+                work = Workload.of(options.scale_readings, size.machines, LEAST_WINDOWS)
+                bench = Bench(hosts.up(options.memory_mb, note, size.settings), note)
+                scale.append((size, bench.scale(work, options.scale_limit_s)))
     finally:
         # What failed takes nothing of what was measured before it away.
         figures = throughput, latency, scale, decoding

@@ -242,9 +242,14 @@ class Host:
         self.on("systemctl restart flink-clock.service")
 
 
-def up(memory_mb: int, note: Callable[[str], None]) -> Host:
-    """The host with the plant as the sources here describe it; one that is up is brought to it."""
-    _write_inventory(memory_mb)
+def up(
+    memory_mb: int, note: Callable[[str], None], settings: Mapping[str, Any] | None = None
+) -> Host:
+    """The host with the plant as the sources here describe it; one that is up is brought to it.
+
+    settings: variables of roles, in place of their defaults.
+    """
+    _write_inventory(memory_mb, settings or {})
     _run("hosts", sys.executable, "tools/hosts.py", "up", str(INVENTORY))
     _run("vault", sys.executable, "tools/vault.py", "make", str(INVENTORY))
     if not MODEL.exists():
@@ -271,7 +276,7 @@ def until(what: str, condition: Callable[[], bool], within_s: float) -> None:
         time.sleep(0.5)  # between two questions
 
 
-def _write_inventory(memory_mb: int) -> None:
+def _write_inventory(memory_mb: int, settings: Mapping[str, Any]) -> None:
     """inventories/single, with what an engineer adds for this host."""
     single = ROOT / "inventories" / "single"
     shutil.copytree(
@@ -312,6 +317,7 @@ def _write_inventory(memory_mb: int) -> None:
                     "operations": ["write"],
                 }
             ],
+            **settings,
         },
     }
     for name, content in files.items():

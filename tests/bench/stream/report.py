@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from tests.bench.stream.contestants import PYTHON
 from tests.bench.stream.decoders import Decoding
 from tests.bench.stream.host import ROOT
 from tests.bench.stream.results import PERCENTILES
-from tests.bench.stream.runs import Lane, Throughput
+from tests.bench.stream.runs import Lane, Size, Throughput
 
 FILE = ROOT / "out" / "bench.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -71,7 +72,7 @@ def best(rows: Iterable[Throughput]) -> list[Throughput]:
 def write_json(
     throughput: Sequence[Throughput],
     latency: Sequence[Lane],
-    scale: Sequence[Throughput],
+    scale: Sequence[tuple[Size, Throughput]],
     decoding: Sequence[Decoding],
 ) -> None:
     """out/bench.json: of each contestant its fastest run."""
@@ -90,7 +91,7 @@ def write_json(
             }
             for lane in latency
         ],
-        "scale": [_rounded(asdict(row)) for row in scale],
+        "scale": [_rounded(asdict(size) | asdict(row)) for size, row in scale],
         "decoding": [_rounded(asdict(row)) for row in decoding],
     }
     FILE.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def write_json(
 def tables(
     throughput: Sequence[Throughput],
     latency: Sequence[Lane],
-    scale: Sequence[Throughput],
+    scale: Sequence[tuple[Size, Throughput]],
     decoding: Sequence[Decoding],
 ) -> str:
     """All figures as Markdown, which reads well on a terminal, too."""
@@ -115,7 +116,10 @@ def tables(
     if latency:
         parts += ["**Latency, ms**", _table(map(_of_latency, latency))]
     if scale:
-        parts += ["**Scale: the job with ever more machines**", _table(map(_of_scale, scale))]
+        parts += [
+            "**Scale: the job with ever more machines**",
+            _table(itertools.starmap(_of_scale, scale)),
+        ]
     if decoding:
         parts += ["**Decoding**", _table(map(_of_decoding, decoding))]
     return "\n\n".join(parts)
@@ -179,9 +183,12 @@ def _of_latency(lane: Lane) -> dict[str, str]:
     }
 
 
-def _of_scale(row: Throughput) -> dict[str, str]:
+def _of_scale(size: Size, row: Throughput) -> dict[str, str]:
+    interval, memory = size.checkpoint_interval_ms, size.taskmanager_memory_mb
     return {
         "machines": f"{row.machines:,}",
+        "checkpoint every, s": f"{interval / 1000:g}" if interval else "default",
+        "TaskManager, MB": f"{memory:,}" if memory else "default",
         "readings/s": f"{row.readings_per_s:,.0f}",
         "windows/s": f"{row.windows_per_s:,.0f}",
         "state, MB": f"{row.state_mb:,.1f}",

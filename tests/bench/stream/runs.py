@@ -1,4 +1,4 @@
-"""The three parts of the bench: throughput, latency and scale."""
+"""The parts of the bench that need the host: throughput, latency and scale."""
 
 from __future__ import annotations
 
@@ -58,6 +58,24 @@ class Throughput:
 
 
 @dataclass(frozen=True)
+class Size:
+    """A number of machines, and what is set for as many (docs/operations/inventory.md)."""
+
+    machines: int
+    checkpoint_interval_ms: int | None = None
+    taskmanager_memory_mb: int | None = None
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """The variables of role flink that are not left as they are."""
+        chosen = {
+            "flink_checkpoint_interval_ms": self.checkpoint_interval_ms,
+            "flink_taskmanager_memory_mb": self.taskmanager_memory_mb,
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Lane:
     """What latency was measured of: prediction, model_alert or limit_alert."""
 
@@ -104,11 +122,10 @@ class Bench:
                     self._compare(scored, f"{name}, {count} processes", found)
                 yield row
 
-    def scale(self, works: Sequence[Workload], limit_s: float) -> Iterator[Throughput]:
-        """The shipped job with ever more machines."""
-        for work in works:
-            self._fill(work)
-            yield self._one(contestant("plantline", 1, self._host, self._topics), work, limit_s)[0]
+    def scale(self, work: Workload, limit_s: float) -> Throughput:
+        """The shipped job alone."""
+        self._fill(work)
+        return self._one(contestant("plantline", 1, self._host, self._topics), work, limit_s)[0]
 
     def latency(
         self, names: Sequence[str], machines: int, per_second: int, seconds: float
