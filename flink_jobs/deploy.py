@@ -69,7 +69,7 @@ LABEL = "plantline."
 STATE_VERSION = f"{LABEL}state-version"
 SAVEPOINTS_KEPT = 3
 PATIENCE_S = 180.0
-# A job that starts without state reads first what it has emitted: some 100,000 records a second.
+# A job that starts without state reads first what it has emitted: minutes, where that is millions.
 PATIENCE_WITHOUT_STATE_S = 900.0
 FIRST_RETRY_PAUSE_S, LONGEST_RETRY_PAUSE_S = 15.0, 600.0
 
