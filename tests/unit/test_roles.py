@@ -254,6 +254,22 @@ def test_memory_fits_hosts_of_any_size(demo, host_memory_mb):
     assert taken["taskmanager"] >= 1024
 
 
+# Of TaskManagers of 1 GB, where nothing is to spare, up to 64 GB; and the slots of their cores.
+@pytest.mark.parametrize(("memory_mb", "slots"), [(1024, 16), (1392, 2), (4177, 2), (65536, 32)])
+def test_state_on_the_heap_has_all_that_python_leaves(demo, memory_mb, slots):
+    size = {"flink_taskmanager_memory_mb": memory_mb, "flink_slots": slots}
+    text = demo.render("flink", "flink-conf.yaml.j2", "node1", **size)
+    managed = megabytes(settings_of_flink(text)["taskmanager.memory.managed.size"])
+    # Flink's documentation, "Set up TaskManager Memory": metaspace and JVM overhead first.
+    flink = memory_mb - 256 - min(max(0.1 * memory_mb, 192), 1024)
+    assert managed <= 0.4 * flink, "more than Flink itself would take"
+    assert managed == 256 * slots or managed > 0.3 * flink, "Python's workers have too little"
+    read = demo.render(
+        "flink", "flink-conf.yaml.j2", "node1", **size, flink_state_backend="rocksdb"
+    )
+    assert "taskmanager.memory.managed.size" not in settings_of_flink(read)
+
+
 # Flink
 
 
