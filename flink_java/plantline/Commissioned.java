@@ -98,8 +98,8 @@ final class Commissioned extends AbstractStreamOperator<RowData>
                                     window.getString(0),
                                     window.getLong(1),
                                     window.getLong(2),
-                                    window.getBinary(4),
-                                    window.getBoolean(5) ? referenceOf(window) : null),
+                                    window.getBinary(3),
+                                    window.getBoolean(4) ? referenceOf(window) : null),
                             end(window) - 1));
         }
         super.processWatermark(mark);

@@ -28,6 +28,7 @@ import java.util.Map;
  * @param ahead how far a reading's clock may be ahead of its arrival
  * @param window length of windows, a multiple of the slide
  * @param commissioning with how many readings a machine's reference is made
+ * @param silentAfter after so long without a reading a machine is silent; null if that is nothing to tell
  * @param forgetAfter for how long the state of a machine is kept that sends nothing
  */
 record Settings(
@@ -47,6 +48,7 @@ record Settings(
         long window,
         long slide,
         int commissioning,
+        Long silentAfter,
         long forgetAfter)
         implements Serializable {
 

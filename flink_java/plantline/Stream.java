@@ -32,7 +32,7 @@ import org.apache.flink.util.OutputTag;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.OffsetResetStrategy;
 
-import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Properties;
 
@@ -43,7 +43,8 @@ import java.util.Properties;
  *
  * <pre>
  * Kafka → {@link Slicer} → by machine → {@link Windows} → {@link Commissioned} → SQL's scores → {@link Episodes}
- *            ↓ refusals, zones            ↓ first readings → SQL's references ↑
+ *            ↓ refusals                   ↓ first readings → SQL's references ↑
+ *            ↓ zones → {@link ZoneSteps}  ↓ {@link Silences}
  * </pre>
  *
  * <p>Readings are decoded, judged and collected where they are read. What goes on is one row for a
@@ -61,11 +62,8 @@ public final class Stream {
             type(new String[] {"machine_id", "slice_end", "readings"}, TEXT, LONG, BYTES);
     private static final InternalTypeInfo<RowData> WINDOW =
             type(
-                    new String[] {
-                        "machine_id", "window_end", "n", "last_ts", "packed", "is_commissioned"
-                    },
+                    new String[] {"machine_id", "window_end", "n", "packed", "is_commissioned"},
                     TEXT,
-                    LONG,
                     LONG,
                     LONG,
                     BYTES,
@@ -80,6 +78,14 @@ public final class Stream {
                     BYTES);
     private static final InternalTypeInfo<RowData> REFERENCE =
             type(new String[] {"machine_id", "machine_reference"}, TEXT, BYTES);
+
+    private static final InternalTypeInfo<RowData> SILENCE =
+            type(
+                    new String[] {"machine_id", "is_silent", "raised_at", "last_ts"},
+                    TEXT,
+                    new BooleanType(),
+                    LONG,
+                    LONG);
 
     static final OutputTag<RowData> FIRST_READINGS =
             new OutputTag<>(
@@ -98,27 +104,27 @@ public final class Stream {
                             LONG,
                             TEXT,
                             TEXT));
-    static final OutputTag<RowData> ZONES =
-            new OutputTag<>(
-                    "zones",
-                    type(
-                            new String[] {
-                                "machine_id", "ts", "channel", "kind", "zone", "value", "threshold"
-                            },
-                            TEXT,
-                            LONG,
-                            TEXT,
-                            TEXT,
-                            new IntType(),
-                            new DoubleType(),
-                            new DoubleType()));
+    private static final String[] ZONE_NAMES = {
+        "machine_id", "ts", "channel", "kind", "zone", "value", "threshold"
+    };
+    private static final LogicalType[] ZONE_TYPES = {
+        TEXT, LONG, TEXT, TEXT, new IntType(), new DoubleType(), new DoubleType()
+    };
+
+    static final OutputTag<RowData> ZONES = new OutputTag<>("zones", type(ZONE_NAMES, ZONE_TYPES));
+
+    private static final InternalTypeInfo<RowData> ZONE_STEP =
+            type(
+                    with(ZONE_NAMES, "zone_before", "ts_before", "threshold_before"),
+                    with(ZONE_TYPES, new IntType(), LONG, new DoubleType()));
 
     private final StreamTableEnvironment tables;
     private final Settings settings;
     private final KeyedStream<RowData, StringData> windows;
 
     /**
-     * Reads the topic; registers the views refusals, zones, windows and first_readings.
+     * Reads the topic; registers the views refusals and first_readings, and zone_steps and silences
+     * where they are to be told.
      *
      * @param settings JSON, see {@link Settings}
      */
@@ -145,10 +151,21 @@ public final class Stream {
         windows =
                 DataStreamUtils.reinterpretAsKeyedStream(whole, Stream::machine, keyType());
         tables.createTemporaryView("refusals", slices.getSideOutput(REFUSALS));
-        tables.createTemporaryView("zones", slices.getSideOutput(ZONES));
-        tables.createTemporaryView("windows", whole, timed());
+        if (!settings.checks().isEmpty()) {
+            tables.createTemporaryView(
+                    "zone_steps",
+                    keyed(slices.getSideOutput(ZONES))
+                            .transform("zone steps", ZONE_STEP, new ZoneSteps(settings))
+                            .uid("zone-steps"));
+        }
         tables.createTemporaryView(
                 "first_readings", whole.getSideOutput(FIRST_READINGS), timed());
+        if (settings.silentAfter() != null) {
+            tables.createTemporaryView(
+                    "silences",
+                    windows.transform("silences", SILENCE, new Silences(settings))
+                            .uid("silences"));
+        }
     }
 
     /**
@@ -181,10 +198,7 @@ public final class Stream {
         List<String> names = schema.getColumnNames();
         DataType type = schema.toPhysicalRowDataType();
         DataStream<RowData> rows = tables.toDataStream(windows, type.bridgedTo(RowData.class));
-        List<LogicalType> types = new ArrayList<>(type.getLogicalType().getChildren());
-        types.addAll(List.of(new BooleanType(), LONG, LONG));
-        List<String> more = new ArrayList<>(names);
-        more.addAll(List.of("was_alert", "raised_at", "end_before"));
+        LogicalType[] types = type.getLogicalType().getChildren().toArray(LogicalType[]::new);
         int machine = names.indexOf("machine_id");
         Episodes episodes =
                 new Episodes(settings, names.indexOf("window_end"), names.indexOf("is_alert"));
@@ -195,8 +209,12 @@ public final class Stream {
                         .transform(
                                 "episodes",
                                 type(
-                                        more.toArray(String[]::new),
-                                        types.toArray(LogicalType[]::new)),
+                                        with(
+                                                names.toArray(String[]::new),
+                                                "was_alert",
+                                                "raised_at",
+                                                "end_before"),
+                                        with(types, new BooleanType(), LONG, LONG)),
                                 episodes)
                         .uid("episodes");
         tables.createTemporaryView("episodes", followed);
@@ -254,6 +272,13 @@ public final class Stream {
                 .columnByMetadata("window_time", DataTypes.TIMESTAMP_LTZ(3), "rowtime")
                 .watermark("window_time", "SOURCE_WATERMARK()")
                 .build();
+    }
+
+    @SafeVarargs
+    private static <T> T[] with(T[] some, T... more) {
+        T[] all = Arrays.copyOf(some, some.length + more.length);
+        System.arraycopy(more, 0, all, some.length, more.length);
+        return all;
     }
 
     private static InternalTypeInfo<RowData> type(String[] names, LogicalType... types) {

@@ -151,7 +151,6 @@ final class Windows extends AbstractStreamOperator<RowData>
                                 machine,
                                 end,
                                 (long) Readings.count(packed),
-                                Readings.last(packed),
                                 packed,
                                 isCommissioned),
                         end - 1));

@@ -15,7 +15,7 @@ from flink_jobs.commissioning import REFERENCE_LAYOUT
 from flink_jobs.jobs.checks import checked_channels, checks_text
 
 # To be raised when a change of the template, or of the operators in Java, alters their state.
-STATE_LAYOUT = 4
+STATE_LAYOUT = 5
 
 # What a broker ends sooner, after an outage of its own too, is lost: Flink has it in no checkpoint.
 TRANSACTION_TIMEOUT_MS = 604_800_000
@@ -57,7 +57,7 @@ def statements(
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701  (SQL, not HTML; the filters below quote)
     )
-    environment.filters.update(text=_text, double=_double, interval=_interval)
+    environment.filters.update(text=_text, double=_double)
     text = environment.get_template("anomaly.sql.j2").render(
         {
             **config,
@@ -88,6 +88,7 @@ def stream_settings(config: Mapping[str, Any], emitted: Emitted | None = None) -
     from the group's offsets.
     """
     checked = checked_channels(config["channels"])
+    silent_after_s = config["silent_after_s"]
     return json.dumps(
         {
             "topic": config["telemetry_topic"],
@@ -114,6 +115,7 @@ def stream_settings(config: Mapping[str, Any], emitted: Emitted | None = None) -
             "window": round(1000 * config["window_s"]),
             "slide": round(1000 * config["slide_s"]),
             "commissioning": config["commissioning_readings"],
+            "silentAfter": None if silent_after_s is None else round(1000 * silent_after_s),
             "forgetAfter": _DAY_MS * config["forget_after_days"],
         }
     )
@@ -152,16 +154,6 @@ def channel_names(config: Mapping[str, Any]) -> list[str]:
 
 def _ranks(config: Mapping[str, Any]) -> list[int]:
     return list(range(1, min(TOP_CHANNELS, len(config["channels"])) + 1))
-
-
-def _interval(seconds: float) -> str:
-    """An interval literal; SECOND alone is limited to two digits."""
-    millis = round(seconds * 1000)
-    minutes, rest = divmod(millis, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    clock = f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
-    return f"INTERVAL '{days} {clock}' DAY TO SECOND(3)"
 
 
 def _text(value: str) -> str:

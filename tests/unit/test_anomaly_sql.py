@@ -61,9 +61,9 @@ def test_a_setting_that_is_missing_is_named():
         statements(config)
 
 
-def test_a_silence_longer_than_a_minute_is_an_interval():
-    text = "\n".join(statements(CONFIG | {"silent_after_s": 90_061.5}))
-    assert "INTERVAL '1 01:00:20.001' DAY TO SECOND(3)" in text
+def test_silence_is_told_where_the_plant_model_asks_for_it():
+    found = [settings(CONFIG | {"silent_after_s": one})["silentAfter"] for one in (None, 90_061.5)]
+    assert found == [None, 90_061_500]
 
 
 def test_the_threshold_is_written_to_the_last_bit():

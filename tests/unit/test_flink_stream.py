@@ -2,6 +2,7 @@
 
 import zlib
 from collections import Counter, defaultdict
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -26,6 +27,7 @@ CONFIG = job_config(
     commissioning_readings=30,
     max_disorder_s=5,
     max_clock_ahead_s=300,
+    silent_after_s=20,
 )
 DAY_S = 86_400
 # Of a record that is refused, so many bytes are passed on.
@@ -34,7 +36,7 @@ RAW_BYTES = 150
 # For a reference stand here the first readings themselves.
 STATEMENTS = """
 COMMISSION SELECT machine_id, packed FROM first_readings;
-SELECT 'window', machine_id, window_end, n, CAST(last_ts AS STRING), packed FROM windows
+SELECT 'window', machine_id, window_end, n, '', packed FROM referenced
 UNION ALL
 SELECT 'first', machine_id, window_end, 0, '', packed FROM first_readings
 UNION ALL
@@ -46,7 +48,9 @@ UNION ALL
 SELECT 'refused', detail, `offset`, CAST(`partition` AS BIGINT), reason, `raw` FROM refusals
 UNION ALL
 SELECT 'zone', machine_id, ts, CAST(`zone` AS BIGINT),
-  CONCAT_WS(' ', channel, kind, CAST(`value` AS STRING)), X'' FROM zones
+  CONCAT_WS(' ', channel, kind, CAST(`value` AS STRING)), X'' FROM zone_steps
+UNION ALL
+SELECT 'silence', machine_id, raised_at, last_ts, CAST(is_silent AS STRING), X'' FROM silences
 """
 
 
@@ -106,17 +110,26 @@ def rows(request, flink, undisturbed, sent):
 
 
 def test_records_become_windows(rows, sent):
-    found = {(m, int(end)): (int(n), int(last), p) for m, end, n, last, p in rows["window"]}
+    found = {(m, int(end)): (int(n), packed) for m, end, n, _, packed in rows["window"]}
     assert len(found) == len(rows["window"])
     expected = {
         (machine, to): packed
         for machine, all_of_it in sent[1].items()
         for to, packed in sliding(all_of_it, 60_000, 10_000)
     }
-    assert {key: bytes.fromhex(packed) for key, (_, _, packed) in found.items()} == expected
-    for key, (n, last, _) in found.items():
-        times = windows.unpack([expected[key]], len(CHANNELS))[0].ts
-        assert (n, last) == (len(times), times[-1])
+    assert {key: bytes.fromhex(packed) for key, (_, packed) in found.items()} == expected
+    for key, (n, _) in found.items():
+        assert n == len(windows.unpack([expected[key]], len(CHANNELS))[0].ts)
+
+
+def test_silence_is_told_once_and_ends_once(rows, sent):
+    found = defaultdict(list)
+    for machine, raised_at, last, is_silent, _ in rows["silence"]:
+        found[machine].append((is_silent, int(raised_at), int(last)))
+    assert found == {
+        machine: list(silences(sorted({ts for ts, _ in all_of_it}), 20_000, 10_000))
+        for machine, all_of_it in sent[1].items()
+    }
 
 
 def test_what_is_refused_keeps_its_bytes_and_its_reason(rows, sent):
@@ -139,16 +152,17 @@ def test_first_readings_are_the_reference_of_the_windows_from_then_on(rows, sent
 
 
 # A restart forgets what the last values were: see test_lanes.
-def test_zones_are_told_once(undisturbed, sent, jvm):
+def test_steps_into_other_zones_are_told_once(undisturbed, sent, jvm):
     checks = "pressure: warning 2 14 0.5"
     judged = [(m, ts, row[:1]) for m, all_of_it in sent[1].items() for ts, row in all_of_it]
-    zones = Counter(
-        (machine, ts, zone, f"{channel} {kind} {value!r}")
-        for (machine, ts, _), changes in zip(judged, jvm.judge(checks, judged), strict=True)
-        for channel, kind, zone, value, _ in changes
-    )
+    steps, zone_of = Counter(), {}
+    for (machine, ts, _), changes in zip(judged, jvm.judge(checks, judged), strict=True):
+        for channel, kind, zone, value, _ in changes:
+            if zone != zone_of.get(machine, 0):
+                steps[machine, ts, zone, f"{channel} {kind} {value!r}"] += 1
+            zone_of[machine] = zone
     found = Counter((m, int(ts), int(zone), text) for m, ts, zone, text, _ in undisturbed["zone"])
-    assert found == zones
+    assert found == steps
 
 
 NOW = hostile.START
@@ -276,3 +290,13 @@ def sliding(readings, size, slide):
     }
     for to in ends:
         yield to, pack([(ts, row) for ts, row in readings if to - size <= ts < to])
+
+
+def silences(times, too_long, slide):
+    """(is_silent, raised_at, last reading then) of each silence, in order; the last one stays."""
+    for before, ts in pairwise([*times, np.inf]):
+        silent_at = before + too_long
+        if ts >= -(-silent_at // slide) * slide:
+            yield "TRUE", silent_at, before
+            if ts < np.inf:
+                yield "FALSE", silent_at, max(t for t in times if t < ts // slide * slide + slide)
