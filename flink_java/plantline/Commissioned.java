@@ -17,7 +17,6 @@ import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.StringData;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -45,7 +44,7 @@ final class Commissioned extends AbstractStreamOperator<RowData>
     // When this was written, the clock of the host; and the reference.
     private transient ValueState<Tuple2<Long, byte[]>> reference;
     private transient ListState<RowData> kept; // of this machine, at the last checkpoint
-    private transient List<StringData> keptOf;
+    private transient List<String> keptOf;
     private transient Deque<RowData> waiting; // in the order of time
 
     Commissioned(Settings settings, TypeInformation<RowData> windowType) {
@@ -71,7 +70,7 @@ final class Commissioned extends AbstractStreamOperator<RowData>
                         VoidNamespaceSerializer.INSTANCE,
                         windows,
                         (machine, state) -> {
-                            keptOf.add((StringData) machine);
+                            keptOf.add((String) machine);
                             ((ListState<RowData>) state).get().forEach(restored::add);
                         });
         restored.sort(Comparator.comparingLong(Commissioned::end));
@@ -108,13 +107,13 @@ final class Commissioned extends AbstractStreamOperator<RowData>
     @Override
     public void snapshotState(StateSnapshotContext context) throws Exception {
         super.snapshotState(context);
-        for (StringData machine : keptOf) {
+        for (String machine : keptOf) {
             setCurrentKey(machine);
             kept.clear();
         }
         keptOf.clear();
         for (RowData window : waiting) {
-            StringData machine = Stream.machine(window);
+            String machine = Stream.machine(window);
             setCurrentKey(machine);
             kept.add(window);
             keptOf.add(machine);

@@ -26,7 +26,7 @@ import org.apache.flink.table.data.StringData;
  * window that comes next, where event time jumps.
  */
 final class Silences extends AbstractStreamOperator<RowData>
-        implements OneInputStreamOperator<RowData, RowData>, Triggerable<StringData, VoidNamespace> {
+        implements OneInputStreamOperator<RowData, RowData>, Triggerable<String, VoidNamespace> {
 
     private static final long serialVersionUID = 1;
 
@@ -81,7 +81,7 @@ final class Silences extends AbstractStreamOperator<RowData>
     }
 
     @Override
-    public void onEventTime(InternalTimer<StringData, VoidNamespace> timer) throws Exception {
+    public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
         Tuple2<Long, Boolean> found = last.value();
         if (found == null) {
             return; // forgotten
@@ -91,7 +91,7 @@ final class Silences extends AbstractStreamOperator<RowData>
             return;
         }
         last.update(Tuple2.of(found.f0, true));
-        tell(timer.getKey(), true, found.f0, found.f0);
+        tell(StringData.fromString(timer.getKey()), true, found.f0, found.f0);
     }
 
     /** Looks at the machine again when it is silent, if no other reading comes. */
@@ -111,7 +111,7 @@ final class Silences extends AbstractStreamOperator<RowData>
     }
 
     @Override
-    public void onProcessingTime(InternalTimer<StringData, VoidNamespace> timer) {
+    public void onProcessingTime(InternalTimer<String, VoidNamespace> timer) {
         throw new UnsupportedOperationException("there are no such timers");
     }
 }

@@ -37,7 +37,7 @@ import java.util.Arrays;
  * open; and its first readings until they are enough, then, that they were.
  */
 final class Windows extends AbstractStreamOperator<RowData>
-        implements OneInputStreamOperator<RowData, RowData>, Triggerable<StringData, VoidNamespace> {
+        implements OneInputStreamOperator<RowData, RowData>, Triggerable<String, VoidNamespace> {
 
     private static final long serialVersionUID = 1;
 
@@ -111,8 +111,8 @@ final class Windows extends AbstractStreamOperator<RowData>
     }
 
     @Override
-    public void onEventTime(InternalTimer<StringData, VoidNamespace> timer) throws Exception {
-        StringData machine = timer.getKey();
+    public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
+        StringData machine = StringData.fromString(timer.getKey());
         long end = timer.getTimestamp() + 1;
         byte[] open = slices.value();
         Readings readings = new Readings(channels);
@@ -188,7 +188,7 @@ final class Windows extends AbstractStreamOperator<RowData>
     }
 
     @Override
-    public void onProcessingTime(InternalTimer<StringData, VoidNamespace> timer) {
+    public void onProcessingTime(InternalTimer<String, VoidNamespace> timer) {
         throw new UnsupportedOperationException("there are no such timers");
     }
 }

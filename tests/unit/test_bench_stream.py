@@ -17,6 +17,7 @@ from flink_jobs import commissioning, contracts, plant, scoring, windows
 from flink_jobs.cleaning import Rules
 from flink_jobs.commissioning import FIELDS
 from flink_jobs.features import Features, feature_names
+from flink_jobs.jobs import anomaly_sql
 from flink_jobs.model import Scores
 from flink_jobs.tools.kafka import Publisher, partition_of, read_all
 from tests.bench.stream import loop, plain_sql, report, results, usage, workload
@@ -438,7 +439,7 @@ def test_a_process_is_seen_with_what_it_started():
 # The job's SQL
 
 
-def test_the_sql_without_python_is_the_jobs_own_up_to_the_packed_windows():
+def test_the_sql_without_python_is_the_jobs_own_with_one_score_for_all():
     config = JOB | {
         "job_name": "plantline-anomaly-bench",
         "kafka": {"bootstrap.servers": "localhost"},
@@ -446,14 +447,13 @@ def test_the_sql_without_python_is_the_jobs_own_up_to_the_packed_windows():
         "machines_file": "",
         "severity": "warning",
     }
-    tables, inserts = plain_sql.statements(config, "bench.sql_without_python")
-    predictions, dlq = inserts
-    assert predictions.startswith("INSERT INTO predictions")
-    assert predictions.endswith("FROM windows")
-    assert dlq.startswith("INSERT INTO dlq")
-    assert all(text.startswith("CREATE") for text in tables)
-    assert sum("'bench.sql_without_python'" in text for text in tables) == 1
-    assert not any("score(" in text for text in inserts)
+    definitions, inserts = plain_sql.statements(config, "bench.sql_without_python")
+    its_own, its_inserts = anomaly_sql.statements(config, "none", "none", 1.0)
+    changed = [text for text, own in zip(definitions, its_own, strict=True) if text != own]
+    assert [text.split()[3] for text in changed] == ["predictions", "scored"]
+    assert "'topic' = 'bench.sql_without_python'" in changed[0]
+    assert "score(" not in changed[1]
+    assert inserts == its_inserts
 
 
 # The tables

@@ -1,10 +1,10 @@
-"""The anomaly job as far as it goes without Python: decoder, dead letters, packed windows.
+"""The anomaly job without Python: its own stream and SQL, with constants for what Python says.
 
     flink run --python plain_sql.py --config JOB.config.json --output TOPIC
 
-Each window becomes a prediction without a score, so this is the speed that Python is measured
-against. The statements are the job's own; so are consumer group, login and transactional ids, since
-the two never run at the same time.
+Every machine's reference is one byte, and every window's score the same, so this is the speed that
+Python is measured against. Consumer group, login and transactional ids are the job's own, since the
+two never run at the same time.
 """
 
 from __future__ import annotations
@@ -17,52 +17,38 @@ from typing import Any
 
 from flink_jobs.jobs import anomaly_sql
 
-KEPT = "INSERT INTO dlq"
 TOPIC = "'topic' = 'predictions'"
-
-INSERT = """
-INSERT INTO predictions
-SELECT
-  machine_id,
-  '{machine_type}',
-  window_end - {window_ms},
-  window_end,
-  'anomaly',
-  'none',
-  'none',
-  0,
-  CAST(NULL AS DOUBLE),
-  CAST(NULL AS DOUBLE),
-  FALSE,
-  CAST(NULL AS DOUBLE),
-  CAST(NULL AS STRING),
-  CAST(NULL AS INT),
-  n,
-  ARRAY_SLICE(ARRAY[ROW(CAST(NULL AS STRING), CAST(NULL AS DOUBLE))], 2, 1)
-FROM windows
-"""
+SCORE = "score(machine_reference, packed)"
+REFERENCES = "SELECT machine_id, X'00' FROM first_readings"
 
 
 def statements(config: Mapping[str, Any], output: str) -> tuple[list[str], list[str]]:
-    """Tables, and inserts; ValueError where the job's SQL is not as above."""
-    definitions, inserts = anomaly_sql.statements(config, "none", "none", 0.0)
-    tables = [text for text in definitions if text.startswith("CREATE TEMPORARY TABLE")]
-    inserts = [text for text in inserts if text.startswith(KEPT)]
-    if len(inserts) != 1 or sum(TOPIC in text for text in tables) != 1:
-        raise ValueError(f"the job's SQL has not one {KEPT!r}, and one table with {TOPIC}")
-    insert = INSERT.format(machine_type=config["machine_type"], window_ms=1000 * config["window_s"])
-    tables = [text.replace(TOPIC, f"'topic' = '{output}'") for text in tables]
-    return tables, [insert.strip(), *inserts]
+    """Definitions, and inserts; ValueError where the job's SQL is not as above."""
+    columns = anomaly_sql.score_columns(config)
+    values = ", ".join("1" if "cause" in column else "CAST(0.5 AS DOUBLE)" for column in columns)
+    types = ", ".join(f"{column} {'INT' if 'cause' in column else 'DOUBLE'}" for column in columns)
+    definitions, inserts = anomaly_sql.statements(config, "none", "none", 1.0)
+    for part in (TOPIC, SCORE):
+        if sum(part in text for text in definitions) != 1:
+            raise ValueError(f"the job's SQL has not {part} in one definition")
+    return [
+        text.replace(TOPIC, f"'topic' = '{output}'").replace(
+            SCORE, f"CAST(ROW({values}) AS ROW<{types}>)"
+        )
+        for text in definitions
+    ], inserts
 
 
 def run(config: Mapping[str, Any], output: str) -> None:
     """As flink_jobs.jobs.anomaly does it."""
     from flink_jobs.jobs import anomaly  # noqa: PLC0415 - pyflink is on the plant's hosts only
 
-    environment, _ = anomaly.begin(config)
-    tables, inserts = statements(config, output)
-    for statement in tables:
+    environment, stream = anomaly.begin(config)
+    definitions, inserts = statements(config, output)
+    stream.commission(REFERENCES)
+    for statement in definitions:
         environment.execute_sql(statement)
+    stream.follow("SELECT * FROM scored")
     together = environment.create_statement_set()
     for statement in inserts:
         together.add_insert_sql(statement)
