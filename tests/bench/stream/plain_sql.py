@@ -18,25 +18,22 @@ from typing import Any
 from flink_jobs.jobs import anomaly_sql
 
 TOPIC = "'topic' = 'predictions'"
-SCORE = "score(machine_reference, packed)"
+SCORE = "score(machine_reference, packed) AS s"
 REFERENCES = "SELECT machine_id, X'00' FROM first_readings"
 
 
 def statements(config: Mapping[str, Any], output: str) -> tuple[list[str], list[str]]:
     """Definitions, and inserts; ValueError where the job's SQL is not as above."""
-    columns = anomaly_sql.score_columns(config)
-    values = ", ".join("1" if "cause" in column else "CAST(0.5 AS DOUBLE)" for column in columns)
-    types = ", ".join(f"{column} {'INT' if 'cause' in column else 'DOUBLE'}" for column in columns)
     definitions, inserts = anomaly_sql.statements(config, "none", "none", 1.0)
-    for part in (TOPIC, SCORE):
+    said = {TOPIC: f"'topic' = '{output}'", SCORE: "packed AS s"}
+    for column in anomaly_sql.score_columns(config):
+        value = "1" if "cause" in column else "CAST(0.5 AS DOUBLE)"
+        said[f"s.{column} AS"] = f"{value} AS"
+    for part, instead in said.items():
         if sum(part in text for text in definitions) != 1:
             raise ValueError(f"the job's SQL has not {part} in one definition")
-    return [
-        text.replace(TOPIC, f"'topic' = '{output}'").replace(
-            SCORE, f"CAST(ROW({values}) AS ROW<{types}>)"
-        )
-        for text in definitions
-    ], inserts
+        definitions = [text.replace(part, instead) for text in definitions]
+    return definitions, inserts
 
 
 def run(config: Mapping[str, Any], output: str) -> None:
