@@ -3,6 +3,7 @@ package plantline;
 import org.apache.flink.api.common.serialization.SerializationSchema;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonGenerator;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.StreamWriteFeature;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.io.SerializedString;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.ArrayData;
@@ -45,7 +46,8 @@ final class JsonSchema implements SerializationSchema<RowData> {
 
     @Override
     public void open(InitializationContext context) {
-        json = new JsonFactory();
+        // The shortest text that is read as the same number, in a third of Java's own time.
+        json = JsonFactory.builder().enable(StreamWriteFeature.USE_FAST_DOUBLE_WRITER).build();
         buffer = new ByteArrayOutputStream();
     }
 

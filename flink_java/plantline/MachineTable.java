@@ -28,10 +28,7 @@ final class MachineTable {
         final long hash;
         final StringData name;
 
-        // The slice that its last reading went into (Slicer).
-        Slicer.Slice slice;
-        Readings readings;
-
+        Slicer.Part open; // what is collected of it, linked with other parts (Slicer)
         long[] zones; // Zones
 
         private Machine(byte[] id, long hash) {

@@ -17,7 +17,7 @@ import java.util.Arrays;
  * time, and of several with the same time the one whose values have the smallest bytes stays; the
  * others are counted as duplicates.
  */
-final class Readings {
+class Readings {
 
     static final int VERSION = 1;
     static final int HEADER = 3 * Integer.BYTES;

@@ -15,9 +15,9 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.util.OutputTag;
 
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -65,12 +65,25 @@ final class Slicer extends AbstractStreamOperator<RowData>
     private transient boolean isTold; // to those behind, after a restart
 
     /** The readings of all machines until one end. */
-    static final class Slice {
+    private static final class Slice {
         private final long end;
-        private final Map<MachineTable.Machine, Readings> readings = new LinkedHashMap<>();
+        private final List<Part> parts = new ArrayList<>();
 
         private Slice(long end) {
             this.end = end;
+        }
+    }
+
+    /** Those of one machine. It is linked with parts of the same machine in other slices: there are few. */
+    static final class Part extends Readings {
+        private final Slice slice;
+        private final MachineTable.Machine machine;
+        private Part next;
+
+        private Part(Slice slice, MachineTable.Machine machine, int channels) {
+            super(channels);
+            this.slice = slice;
+            this.machine = machine;
         }
     }
 
@@ -144,16 +157,21 @@ final class Slicer extends AbstractStreamOperator<RowData>
     }
 
     private void add(Reading reading) {
-        MachineTable.Machine machine = reading.machine;
         long end = reading.ts - reading.ts % settings.slide() + settings.slide();
         if (last == null || last.end != end) {
             last = slices.computeIfAbsent(end, Slice::new);
         }
-        if (machine.slice != last) {
-            machine.slice = last;
-            machine.readings = last.readings.computeIfAbsent(machine, one -> new Readings(channels));
+        Part part = reading.machine.open;
+        while (part != null && part.slice != last) {
+            part = part.next;
         }
-        machine.readings.add(reading.ts, reading.values);
+        if (part == null) {
+            part = new Part(last, reading.machine, channels);
+            part.next = reading.machine.open;
+            reading.machine.open = part;
+            last.parts.add(part);
+        }
+        part.add(reading.ts, reading.values);
     }
 
     private void judge(Reading reading) {
@@ -230,19 +248,27 @@ final class Slicer extends AbstractStreamOperator<RowData>
             if (slice.end - 1 > until) {
                 return;
             }
-            slice.readings.forEach(
-                    (machine, readings) -> {
-                        if (machine.slice == slice) {
-                            machine.slice = null;
-                            machine.readings = null;
-                        }
-                        output.collect(
-                                new StreamRecord<>(
-                                        GenericRowData.of(
-                                                machine.name, slice.end, readings.rows())));
-                    });
+            for (Part part : slice.parts) {
+                unlink(part);
+                output.collect(
+                        new StreamRecord<>(
+                                GenericRowData.of(part.machine.name, slice.end, part.rows())));
+            }
             last = last == slice ? null : last;
         }
+    }
+
+    private static void unlink(Part part) {
+        MachineTable.Machine machine = part.machine;
+        if (machine.open == part) {
+            machine.open = part.next;
+            return;
+        }
+        Part before = machine.open;
+        while (before.next != part) {
+            before = before.next;
+        }
+        before.next = part.next;
     }
 
     @Override

@@ -9,17 +9,18 @@ import org.apache.flink.metrics.Counter;
 import org.apache.flink.runtime.state.VoidNamespace;
 import org.apache.flink.runtime.state.VoidNamespaceSerializer;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
-import org.apache.flink.streaming.api.operators.InternalTimer;
-import org.apache.flink.streaming.api.operators.InternalTimerService;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
-import org.apache.flink.streaming.api.operators.Triggerable;
+import org.apache.flink.streaming.api.watermark.Watermark;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.List;
+import java.util.TreeMap;
 
 /**
  * Puts slices of a machine together to windows, and its first windows to what it is commissioned
@@ -34,17 +35,17 @@ import java.util.Arrays;
  * not any more: this is the one place that decides it.
  *
  * <p>Of each machine are kept the slices of windows that are not closed, for as long as those are
- * open; and its first readings until they are enough, then, that they were.
+ * open; and its first readings until they are enough, then, that they were. Which of its windows is
+ * the next to be closed is kept with the slices; that all of them close at the same times makes a
+ * list for each time cheaper than Flink's timers, which are a queue with a place for each machine.
  */
 final class Windows extends AbstractStreamOperator<RowData>
-        implements OneInputStreamOperator<RowData, RowData>, Triggerable<String, VoidNamespace> {
+        implements OneInputStreamOperator<RowData, RowData> {
 
     private static final long serialVersionUID = 1;
 
     private static final byte[] NOTHING = {};
-    // In the place of first readings that have gone on.
-    private static final byte[] COMMISSIONED = {1};
-
+    private static final int NEXT = Long.BYTES; // in front of slices: the end of the next window
     private static final int HEAD = Long.BYTES + Integer.BYTES; // of a slice: end, bytes of its rows
 
     private final Settings settings;
@@ -53,10 +54,14 @@ final class Windows extends AbstractStreamOperator<RowData>
     private final long slide;
     private final int enough;
 
-    private transient ValueState<byte[]> slices; // of each (end, bytes of its rows, rows)
-    // When this was written, the clock of the host; and first readings, packed.
+    // NEXT, and of each slice (end, bytes of its rows, rows).
+    private transient ValueState<byte[]> slices;
+    // When each was written, by the clock of the host: first readings, packed; or that they were enough.
     private transient ValueState<Tuple2<Long, byte[]>> first;
-    private transient InternalTimerService<VoidNamespace> timers;
+    private transient ValueState<Long> commissioned;
+    // Machines by the end of their next window; one whose next window is another by now is passed over.
+    private transient TreeMap<Long, List<String>> due;
+    private transient long eventTime;
     private transient Counter late;
 
     Windows(Settings settings) {
@@ -71,13 +76,25 @@ final class Windows extends AbstractStreamOperator<RowData>
     public void open() throws Exception {
         super.open();
         var bytes = PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
-        slices = getRuntimeContext().getState(new ValueStateDescriptor<>("slices", bytes));
+        ValueStateDescriptor<byte[]> ofSlices = new ValueStateDescriptor<>("slices", bytes);
+        slices = getRuntimeContext().getState(ofSlices);
         ValueStateDescriptor<Tuple2<Long, byte[]>> ofFirst =
                 new ValueStateDescriptor<>("first", Types.TUPLE(Types.LONG, bytes));
         ofFirst.enableTimeToLive(settings.whileWritten());
         first = getRuntimeContext().getState(ofFirst);
+        ValueStateDescriptor<Long> ofCommissioned =
+                new ValueStateDescriptor<>("commissioned", Types.LONG);
+        ofCommissioned.enableTimeToLive(settings.whileWritten());
+        commissioned = getRuntimeContext().getState(ofCommissioned);
         late = getMetricGroup().counter("numLateRecordsDropped"); // as Flink's windows call it
-        timers = getInternalTimerService("windows", VoidNamespaceSerializer.INSTANCE, this);
+        eventTime = Long.MIN_VALUE;
+        due = new TreeMap<>();
+        getKeyedStateBackend()
+                .applyToAllKeys(
+                        VoidNamespace.INSTANCE,
+                        VoidNamespaceSerializer.INSTANCE,
+                        ofSlices,
+                        (machine, open) -> await((String) machine, next(open.value())));
     }
 
     @Override
@@ -90,35 +107,52 @@ final class Windows extends AbstractStreamOperator<RowData>
             return;
         }
         byte[] before = slices.value();
-        int length = before == null ? 0 : before.length;
         byte[] rows = slice.getBinary(2);
-        byte[] more = new byte[length + HEAD + rows.length];
-        if (before != null) {
-            System.arraycopy(before, 0, more, 0, length);
+        int length = before == null ? NEXT : before.length;
+        byte[] all = Arrays.copyOf(before == null ? NOTHING : before, length + HEAD + rows.length);
+        ByteBuffer.wrap(all, length, HEAD + rows.length).putLong(end).putInt(rows.length).put(rows);
+        if (before == null || firstOpen < next(before)) {
+            ByteBuffer.wrap(all).putLong(firstOpen);
+            await((String) getCurrentKey(), firstOpen);
         }
-        ByteBuffer.wrap(more, length, HEAD + rows.length)
-                .putLong(end)
-                .putInt(rows.length)
-                .put(rows);
-        slices.update(more);
-        timers.registerEventTimeTimer(VoidNamespace.INSTANCE, firstOpen - 1);
+        slices.update(all);
+    }
+
+    private static long next(byte[] slices) {
+        return ByteBuffer.wrap(slices).getLong();
+    }
+
+    private void await(String machine, long end) {
+        due.computeIfAbsent(end, any -> new ArrayList<>()).add(machine);
     }
 
     /** The end of the last window that event time has passed. */
     private long closed() {
-        long next = timers.currentWatermark() + 1; // MIN_VALUE before there is any
+        long next = eventTime + 1; // MIN_VALUE before there is any
         return next <= 0 ? 0 : next - next % slide;
     }
 
     @Override
-    public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
-        StringData machine = StringData.fromString(timer.getKey());
-        long end = timer.getTimestamp() + 1;
-        byte[] open = slices.value();
+    public void processWatermark(Watermark mark) throws Exception {
+        eventTime = mark.getTimestamp();
+        while (!due.isEmpty() && due.firstKey() - 1 <= eventTime) {
+            var machines = due.pollFirstEntry();
+            for (String machine : machines.getValue()) {
+                setCurrentKey(machine);
+                byte[] open = slices.value();
+                if (open != null && next(open) == machines.getKey()) {
+                    close(StringData.fromString(machine), machines.getKey(), open);
+                }
+            }
+        }
+        super.processWatermark(mark);
+    }
+
+    private void close(StringData machine, long end, byte[] open) throws Exception {
         Readings readings = new Readings(channels);
-        byte[] rest = NOTHING;
-        boolean isFollowed = false;
-        ByteBuffer each = ByteBuffer.wrap(open);
+        byte[] rest = new byte[NEXT];
+        long next = Long.MAX_VALUE;
+        ByteBuffer each = ByteBuffer.wrap(open).position(NEXT);
         while (each.hasRemaining()) {
             int begin = each.position();
             long of = each.getLong();
@@ -131,45 +165,41 @@ final class Windows extends AbstractStreamOperator<RowData>
                 int length = rest.length;
                 rest = Arrays.copyOf(rest, length + stop - begin);
                 System.arraycopy(open, begin, rest, length, stop - begin);
-                isFollowed |= of <= end;
+                next = Math.min(next, Math.max(of, end + slide));
             }
             each.position(stop);
         }
-        if (rest.length == 0) {
+        if (rest.length == NEXT) {
             slices.clear();
         } else {
+            ByteBuffer.wrap(rest).putLong(next);
             slices.update(rest);
-        }
-        if (isFollowed) {
-            timers.registerEventTimeTimer(VoidNamespace.INSTANCE, end + slide - 1);
+            await((String) getCurrentKey(), next);
         }
         byte[] packed = readings.packed();
         boolean isCommissioned = commission(machine, end, packed);
         output.collect(
                 new StreamRecord<>(
                         GenericRowData.of(
-                                machine,
-                                end,
-                                (long) Readings.count(packed),
-                                packed,
-                                isCommissioned),
+                                machine, end, (long) Readings.count(packed), packed, isCommissioned),
                         end - 1));
     }
 
     /** Whether a machine is commissioned with this window; emits its first readings if with it. */
     private boolean commission(StringData machine, long end, byte[] packed) throws Exception {
         long now = getProcessingTimeService().getCurrentProcessingTime();
-        Tuple2<Long, byte[]> found = first.value();
-        byte[] before = found == null || settings.isOver(found.f0, now) ? NOTHING : found.f1;
-        if (before.length == COMMISSIONED.length) {
-            if (settings.isOld(found.f0, now)) {
-                first.update(Tuple2.of(now, COMMISSIONED));
+        Long since = commissioned.value();
+        if (since != null && !settings.isOver(since, now)) {
+            if (settings.isOld(since, now)) {
+                commissioned.update(now);
             }
             return true;
         }
         if (end % window != 0) {
             return false;
         }
+        Tuple2<Long, byte[]> found = first.value();
+        byte[] before = found == null || settings.isOver(found.f0, now) ? NOTHING : found.f1;
         Readings all = new Readings(channels);
         if (before.length > 0) {
             all.addPacked(before);
@@ -180,15 +210,11 @@ final class Windows extends AbstractStreamOperator<RowData>
             first.update(Tuple2.of(now, together));
             return false;
         }
-        first.update(Tuple2.of(now, COMMISSIONED));
+        first.clear();
+        commissioned.update(now);
         output.collect(
                 Stream.FIRST_READINGS,
                 new StreamRecord<>(GenericRowData.of(machine, end, together), end - 1));
         return true;
-    }
-
-    @Override
-    public void onProcessingTime(InternalTimer<String, VoidNamespace> timer) {
-        throw new UnsupportedOperationException("there are no such timers");
     }
 }

@@ -222,6 +222,17 @@ def test_a_job_that_never_ran_is_started_without_state(cluster: Cluster) -> None
     assert f"-Dstate.checkpoints.dir=file://{cluster.checkpoints}/{NAME}/v1" in arguments
 
 
+def test_only_a_start_without_state_has_time_to_read_what_was_emitted(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "PATIENCE_S", 0.001)
+    assert cluster.apply().action == "started"
+    cluster.flink.jobs.clear()
+    outcome = cluster.apply()
+    assert outcome.action == "failed"
+    assert "`flink run` has not ended within 0.001 s" in outcome.message
+
+
 def test_a_lost_job_is_started_from_its_newest_complete_checkpoint(cluster: Cluster) -> None:
     run = cluster.checkpoints / NAME / "v1" / ("a" * 32)
     write_state(run / "chk-1")
