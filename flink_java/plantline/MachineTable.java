@@ -7,7 +7,7 @@ import java.util.Arrays;
 /** The machines that a task has seen, found by the bytes of their ids wherever those lie. */
 final class MachineTable {
 
-    static final int MOST = 4_000_000; // some 600 MB, with a check or two
+    static final int MOST = 4_000_000; // some 800 MB, with a check or two
 
     private static final int FIRST_SLOTS = 1 << 10; // a power of 2
 
@@ -26,9 +26,9 @@ final class MachineTable {
     static final class Machine {
         final byte[] id; // UTF-8
         final long hash;
-        final StringData name;
+        final StringData name; // keeps the String that is made of it as a key
 
-        Slicer.Part open; // what is collected of it, linked with other parts (Slicer)
+        Slicer.Part open; // what is collected of it, the latest slice first (Slicer)
         long[] zones; // Zones
 
         private Machine(byte[] id, long hash) {

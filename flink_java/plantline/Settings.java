@@ -79,7 +79,8 @@ record Settings(
      * took 6 % of the JVM's samples in a profile of the benchmark.
      */
     StateTtlConfig whileWritten() {
-        return StateTtlConfig.newBuilder(Duration.ofMillis(3 * forgetAfter))
+        long longest = silentAfter == null ? forgetAfter : Math.max(forgetAfter, silentAfter);
+        return StateTtlConfig.newBuilder(Duration.ofMillis(3 * longest))
                 .disableCleanupInBackground()
                 .cleanupFullSnapshot()
                 .cleanupInRocksdbCompactFilter(ROCKSDB_CLOCK_EVERY)

@@ -30,12 +30,14 @@ final class Silences extends AbstractStreamOperator<RowData>
 
     private static final long serialVersionUID = 1;
 
+    private static final long NEVER = Long.MIN_VALUE;
+
     private final Settings settings;
     private final long tooLong;
     private final long slide;
 
-    // The last reading, and whether its machine was told to be silent. While it was not there is one timer.
-    private transient ValueState<Tuple2<Long, Boolean>> last;
+    // The last reading; and from when on its machine was told to be silent, or NEVER: then it has a timer.
+    private transient ValueState<Tuple2<Long, Long>> last;
     private transient InternalTimerService<VoidNamespace> timers;
 
     /**
@@ -51,11 +53,23 @@ final class Silences extends AbstractStreamOperator<RowData>
     @Override
     public void open() throws Exception {
         super.open();
-        ValueStateDescriptor<Tuple2<Long, Boolean>> descriptor =
-                new ValueStateDescriptor<>("last", Types.TUPLE(Types.LONG, Types.BOOLEAN));
+        ValueStateDescriptor<Tuple2<Long, Long>> descriptor =
+                new ValueStateDescriptor<>("last", Types.TUPLE(Types.LONG, Types.LONG));
         descriptor.enableTimeToLive(settings.whileWritten());
         last = getRuntimeContext().getState(descriptor);
         timers = getInternalTimerService("silences", VoidNamespaceSerializer.INSTANCE, this);
+        // Restored timers may be of another setting, hours away.
+        getKeyedStateBackend()
+                .applyToAllKeys(
+                        VoidNamespace.INSTANCE,
+                        VoidNamespaceSerializer.INSTANCE,
+                        descriptor,
+                        (machine, state) -> {
+                            Tuple2<Long, Long> found = state.value();
+                            if (found != null && found.f1 == NEVER) {
+                                await(found.f0);
+                            }
+                        });
     }
 
     @Override
@@ -63,35 +77,35 @@ final class Silences extends AbstractStreamOperator<RowData>
         RowData window = element.getValue();
         long end = window.getLong(1);
         long reading = Readings.last(window.getBinary(3));
-        Tuple2<Long, Boolean> before = last.value();
+        Tuple2<Long, Long> before = last.value();
         if (before == null) {
             await(reading);
         } else if (reading <= before.f0) {
             return; // windows overlap: it holds nothing new
-        } else if (before.f1 || end > beginning(before.f0)) {
-            StringData machine = window.getString(0);
-            if (before.f1) {
-                await(reading);
-            } else {
-                tell(machine, true, before.f0, before.f0);
-            }
-            tell(machine, false, before.f0, reading);
+        } else if (before.f1 != NEVER) {
+            await(reading);
+            tell(window.getString(0), false, before.f1, reading);
+        } else if (end > beginning(before.f0)) {
+            long raisedAt = before.f0 + tooLong;
+            tell(window.getString(0), true, raisedAt, before.f0);
+            tell(window.getString(0), false, raisedAt, reading);
         }
-        last.update(Tuple2.of(reading, false));
+        last.update(Tuple2.of(reading, NEVER));
     }
 
     @Override
     public void onEventTime(InternalTimer<String, VoidNamespace> timer) throws Exception {
-        Tuple2<Long, Boolean> found = last.value();
-        if (found == null) {
-            return; // forgotten
+        Tuple2<Long, Long> found = last.value();
+        if (found == null || found.f1 != NEVER) {
+            return; // forgotten, or told
         }
         if (beginning(found.f0) > timer.getTimestamp() + 1) {
             await(found.f0);
             return;
         }
-        last.update(Tuple2.of(found.f0, true));
-        tell(StringData.fromString(timer.getKey()), true, found.f0, found.f0);
+        long raisedAt = found.f0 + tooLong;
+        last.update(Tuple2.of(found.f0, raisedAt));
+        tell(StringData.fromString(timer.getKey()), true, raisedAt, found.f0);
     }
 
     /** Looks at the machine again when it is silent, if no other reading comes. */
@@ -104,10 +118,9 @@ final class Silences extends AbstractStreamOperator<RowData>
         return -Math.floorDiv(-(reading + tooLong), slide) * slide;
     }
 
-    private void tell(StringData machine, boolean isSilent, long before, long reading) {
+    private void tell(StringData machine, boolean isSilent, long raisedAt, long reading) {
         output.collect(
-                new StreamRecord<>(
-                        GenericRowData.of(machine, isSilent, before + tooLong, reading)));
+                new StreamRecord<>(GenericRowData.of(machine, isSilent, raisedAt, reading)));
     }
 
     @Override

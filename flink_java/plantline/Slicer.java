@@ -74,11 +74,15 @@ final class Slicer extends AbstractStreamOperator<RowData>
         }
     }
 
-    /** Those of one machine. It is linked with parts of the same machine in other slices: there are few. */
+    /**
+     * Those of one machine, linked with its parts of later and earlier slices: one or two as a rule,
+     * many where the job catches up and event time waits for another partition.
+     */
     static final class Part extends Readings {
         private final Slice slice;
         private final MachineTable.Machine machine;
-        private Part next;
+        private Part later;
+        private Part earlier;
 
         private Part(Slice slice, MachineTable.Machine machine, int channels) {
             super(channels);
@@ -161,17 +165,47 @@ final class Slicer extends AbstractStreamOperator<RowData>
         if (last == null || last.end != end) {
             last = slices.computeIfAbsent(end, Slice::new);
         }
-        Part part = reading.machine.open;
-        while (part != null && part.slice != last) {
-            part = part.next;
+        partOf(reading.machine).add(reading.ts, reading.values);
+    }
+
+    /** The machine's part of the last slice; nearly always its latest one, or a new one behind that. */
+    private Part partOf(MachineTable.Machine machine) {
+        Part later = null;
+        Part part = machine.open;
+        while (part != null && part.slice.end > last.end) {
+            later = part;
+            part = part.earlier;
         }
-        if (part == null) {
-            part = new Part(last, reading.machine, channels);
-            part.next = reading.machine.open;
-            reading.machine.open = part;
-            last.parts.add(part);
+        if (part != null && part.slice == last) {
+            return part;
         }
-        part.add(reading.ts, reading.values);
+        Part made = new Part(last, machine, channels);
+        link(made, part);
+        if (later == null) {
+            machine.open = made;
+        } else {
+            link(later, made);
+        }
+        last.parts.add(made);
+        return made;
+    }
+
+    private static void link(Part later, Part earlier) {
+        later.earlier = earlier;
+        if (earlier != null) {
+            earlier.later = later;
+        }
+    }
+
+    private static void unlink(Part part) {
+        if (part.later != null) {
+            link(part.later, part.earlier);
+            return;
+        }
+        part.machine.open = part.earlier;
+        if (part.earlier != null) {
+            part.earlier.later = null;
+        }
     }
 
     private void judge(Reading reading) {
@@ -256,19 +290,6 @@ final class Slicer extends AbstractStreamOperator<RowData>
             }
             last = last == slice ? null : last;
         }
-    }
-
-    private static void unlink(Part part) {
-        MachineTable.Machine machine = part.machine;
-        if (machine.open == part) {
-            machine.open = part.next;
-            return;
-        }
-        Part before = machine.open;
-        while (before.next != part) {
-            before = before.next;
-        }
-        before.next = part.next;
     }
 
     @Override

@@ -17,7 +17,9 @@ import org.apache.flink.table.data.utils.JoinedRowData;
  * {@link Stream#ZONES} there are three more: zone_before INT, the zone that is left; and, where that
  * is not the inside, ts_before BIGINT and threshold_before DOUBLE of the step that entered it.
  *
- * <p>Of a machine that is well nothing is kept: the inside is where every check begins.
+ * <p>Of a machine that is well nothing is kept: the inside is where every check begins. What has been
+ * outside for three times as long as machines are remembered is forgotten, whether the machine sends
+ * or not.
  */
 final class ZoneSteps extends AbstractStreamOperator<RowData>
         implements OneInputStreamOperator<RowData, RowData> {

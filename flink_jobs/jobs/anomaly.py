@@ -43,7 +43,6 @@ def begin(
     tables.get_config().set("pipeline.name", config["job_name"])
     # What is shown of times is UTC.
     tables.get_config().set("table.local-time-zone", "UTC")
-    tables.get_config().set("table.exec.state.ttl", f"{config['forget_after_days']} d")
     stream = get_gateway().jvm.plantline.Stream(
         streams._j_stream_execution_environment,
         tables._j_tenv,

@@ -235,6 +235,27 @@ def test_a_machine_that_is_silent_for_too_long_is_commissioned_anew(flink):
     }
 
 
+def test_a_restart_between_windows_changes_nothing(flink):
+    random = Random(5)  # noqa: S311  (no secret)
+    # Both tasks must have some to the end: one that is done would take no part in a checkpoint.
+    machines = ("m1", "m2", "m3", "m4")
+    assert {partition_of(machine.encode()) % 2 for machine in machines} == {0, 1}
+    records = []
+    for second in range(600):
+        for machine in machines:
+            if random.random() < 0.9 and not (machine == "m2" and 200 < second < 400):
+                moment = second + random.randrange(1000) / 1000
+                value = reading(moment, machine, pressure=random.choice([1.0, 5.0, 15.0]))
+                key = machine.encode()
+                records.append((partition_of(key), NOW, key, value))
+    config = CONFIG | {"max_clock_ahead_s": DAY_S}
+    runs = [run(flink, config, records, dies=dies) for dies in (False, True)]
+    assert {"window", "first", "referenced", "silence"} <= runs[0].keys()
+    for kind in ("window", "first", "referenced", "silence", "zone", "refused"):
+        once, again = (sorted(rows[kind]) for rows in runs)
+        assert again == once, kind
+
+
 class Appended:
     """A record on its topic, appended at its time."""
 

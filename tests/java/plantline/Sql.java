@@ -30,7 +30,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HexFormat;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 
 /**
@@ -45,14 +44,9 @@ public final class Sql {
 
     private static final String COMMISSION = "COMMISSION ";
     private static final String FOLLOW = "FOLLOW ";
-    // Two tasks, two phases and many checkpoints, so that what is collected is sent and put together.
+    // Two tasks and many checkpoints, so that what is collected is sent and put together.
     private static final int TASKS = 2;
     private static final int CHECKPOINT_MS = 20;
-    private static final Map<String, String> SETTINGS =
-            Map.of(
-                    "table.optimizer.agg-phase-strategy", "TWO_PHASE",
-                    "table.local-time-zone", "UTC");
-
     public static void main(String[] arguments) throws Exception {
         StreamExecutionEnvironment environment =
                 StreamExecutionEnvironment.getExecutionEnvironment();
@@ -60,7 +54,7 @@ public final class Sql {
         environment.getConfig().enableObjectReuse(); // as the job has it
         environment.enableCheckpointing(CHECKPOINT_MS);
         StreamTableEnvironment tables = StreamTableEnvironment.create(environment);
-        SETTINGS.forEach(tables.getConfig()::set);
+        tables.getConfig().set("table.local-time-zone", "UTC");
         Stream stream = null;
         if (arguments.length > 1) {
             Settings settings = Settings.parse(Files.readString(Path.of(arguments[1])));
@@ -120,7 +114,6 @@ public final class Sql {
 
         private transient ListState<Integer> kept;
         private transient int done; // records, others' too
-        private transient volatile boolean isSafe; // a checkpoint has some of them
         private transient volatile int checkpoints;
 
         Records(Settings settings, String file, boolean dies) {
@@ -146,19 +139,23 @@ public final class Sql {
 
         @Override
         public void notifyCheckpointComplete(long checkpoint) {
-            isSafe = done > 0;
             checkpoints++;
         }
 
-        /** Half way, as soon as there is something to go on from. */
+        /** Half way, when all before is in a checkpoint. */
         private void dieOnce() throws InterruptedException {
             if (!dies || getRuntimeContext().getTaskInfo().getAttemptNumber() > 0) {
                 return;
             }
-            while (!isSafe) {
+            awaitCheckpoint();
+            throw new IllegalStateException("this is the end, once");
+        }
+
+        /** The second one from here began behind all that was emitted. */
+        private void awaitCheckpoint() throws InterruptedException {
+            for (int before = checkpoints; checkpoints < before + 2; ) {
                 Thread.sleep(1);
             }
-            throw new IllegalStateException("this is the end, once");
         }
 
         @Override
@@ -175,10 +172,7 @@ public final class Sql {
                     ConsumerRecord<byte[], byte[]> record =
                             record(partition, offset, in.readLong(), part(in), part(in));
                     if (partition == PAUSE) {
-                        // The second checkpoint from here began behind all that was emitted.
-                        for (int before = checkpoints; checkpoints < before + 2; ) {
-                            Thread.sleep(1);
-                        }
+                        awaitCheckpoint();
                         Thread.sleep(record.timestamp());
                         continue;
                     }
