@@ -46,7 +46,7 @@ final class JsonSchema implements SerializationSchema<RowData> {
 
     @Override
     public void open(InitializationContext context) {
-        // The shortest text that is read as the same number, in a third of Java's own time.
+        // The shortest text that is read as the same number. Java's own way stood out in a profile.
         json = JsonFactory.builder().enable(StreamWriteFeature.USE_FAST_DOUBLE_WRITER).build();
         buffer = new ByteArrayOutputStream();
     }

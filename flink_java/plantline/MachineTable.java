@@ -7,7 +7,7 @@ import java.util.Arrays;
 /** The machines that a task has seen, found by the bytes of their ids wherever those lie. */
 final class MachineTable {
 
-    static final int MOST = 4_000_000; // some 800 MB, with a check or two
+    static final int MOST = 4_000_000; // by the sizes of their objects some 800 MB, with a check or two
 
     private static final int FIRST_SLOTS = 1 << 10; // a power of 2
 

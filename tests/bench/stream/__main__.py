@@ -31,7 +31,7 @@ SCALE = (
     Size(1_000),
     Size(10_000),
     Size(100_000, checkpoint_interval_ms=5_000),
-    # With 7 GB garbage took more time than the work.
+    # With 7 GB, and keys three times as large, it did little but collect garbage.
     Size(1_000_000, checkpoint_interval_ms=30_000, taskmanager_memory_mb=12_000),
 )
 FAULTS = (BenchError, WrongError, TooFewError, ToolError, HostsError, KafkaException, OSError)
@@ -133,7 +133,7 @@ def _options() -> argparse.ArgumentParser:
     add("--rate", 20_000, "readings per second of the latency part")
     add("--paced-machines", 10_000, "machines of the latency part")
     add("--paced-s", 110, "seconds of the latency part")
-    # So many that compiling, after a start with other settings, is over before half of them.
+    # More than elsewhere: each size starts with other settings, and the JVM compiles anew.
     add("--scale-readings", 30_000_000, "readings of the scale part, for fewer machines")
     add("--scale-limit-s", 3_600, "seconds after which the job is stopped and measured")
     add("--memory-mb", 12_288, "the host's share of this machine's memory")

@@ -47,6 +47,7 @@ public final class Sql {
     // Two tasks and many checkpoints, so that what is collected is sent and put together.
     private static final int TASKS = 2;
     private static final int CHECKPOINT_MS = 20;
+
     public static void main(String[] arguments) throws Exception {
         StreamExecutionEnvironment environment =
                 StreamExecutionEnvironment.getExecutionEnvironment();
@@ -154,7 +155,7 @@ public final class Sql {
         /** The second one from here began behind all that was emitted. */
         private void awaitCheckpoint() throws InterruptedException {
             for (int before = checkpoints; checkpoints < before + 2; ) {
-                Thread.sleep(1);
+                Thread.sleep(1); // between two looks
             }
         }
 
