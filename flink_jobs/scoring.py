@@ -19,7 +19,7 @@ from flink_jobs import commissioning
 from flink_jobs.cleaning import Repairs, Rules, clean
 from flink_jobs.features import Features
 from flink_jobs.model import Detector
-from flink_jobs.windows import Windows, duplicates, unpack
+from flink_jobs.windows import Windows, duplicates, pieces, unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,29 +44,39 @@ def clean_reference(
     window_s: float,
     slide_s: float,
 ) -> NDArray[np.float64]:
-    """A machine's normal reference (6 C,) from its first readings, cleaned as one window.
+    """The normal reference (6 C,) of one machine: ts (n,) rising, values (n, C), NaN missing."""
+    found: NDArray[np.float64] = clean_references(
+        Windows.of_one(ts, values), rules, window_s, slide_s
+    )[0]
+    return found
 
-    ts (n,) rising, values (n, C). A first reference, of the readings as they are, has the scales to
-    clean them by: one in a hundred may be an outlier before those tell (flink_jobs.commissioning).
+
+def clean_references(
+    first: Windows, rules: Sequence[Rules], window_s: float, slide_s: float
+) -> NDArray[np.float64]:
+    """Normal references (B, 6 C) of B machines, the first readings of each cleaned as one window.
+
+    A first reference, of the readings as they are, has the scales to clean them by: one in a
+    hundred may be an outlier before those tell (flink_jobs.commissioning).
     """
-    found = commissioning.reference(ts, values, window_s, slide_s)
-    first = Windows.of_one(ts, values)
-    cleaned, _ = clean(first, rules, commissioning.scales(found[None]))
-    if cleaned is first:
-        return found
-    return commissioning.reference(ts, cleaned.values, window_s, slide_s)
+    found = commissioning.references(first, window_s, slide_s)
+    cleaned, repairs = clean(first, rules, commissioning.scales(found))
+    repaired = np.any([counts.any(axis=1) for counts in vars(repairs).values()], axis=0)
+    if repaired.any():
+        begin, rows = first.starts[repaired], first.rows[repaired]
+        some = pieces(cleaned.ts, cleaned.values, begin, begin + rows)
+        found[repaired] = commissioning.references(some, window_s, slide_s)
+    return found
 
 
-def machine_reference(
+def machine_references(
     packed: Sequence[bytes], rules: Sequence[Rules], readings: int, window_s: float, slide_s: float
 ) -> NDArray[np.float64]:
-    """The same from the packed windows of one machine.
-
-    They come in any order and do not overlap; of their readings the first `readings` are used.
-    """
+    """The same from B packed windows, one of each machine; the first `readings` of it are used."""
     windows, _ = unpack(packed, len(rules))
-    first = np.argsort(windows.ts)[:readings]
-    return clean_reference(windows.ts[first], windows.values[first], rules, window_s, slide_s)
+    stop = windows.starts + np.minimum(windows.rows, readings)
+    first = pieces(windows.ts, windows.values, windows.starts, stop)
+    return clean_references(first, rules, window_s, slide_s)
 
 
 def cleaned_features(

@@ -6,8 +6,8 @@ Who starts it says with `--fresh` that there is no state (flink_jobs/deploy.py).
 its topic from the beginning, and emits what it never has (flink_jobs/resume.py).
 
 Readings become windows in Java (flink_java/plantline/Stream.java), the rest of the path is SQL
-(anomaly.sql.j2). Python sees whole windows in Arrow batches, and the first readings of a machine
-once, when it is commissioned.
+(anomaly.sql.j2). Python sees Arrow batches: of whole windows, and of the first readings of
+machines, once when they are commissioned.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def assemble(config: Mapping[str, Any], emitted: anomaly_sql.Emitted | None = No
                 rules, config["commissioning_readings"], config["window_s"], config["slide_s"]
             ),
             result_type=DataTypes.BYTES(),
+            func_type="pandas",
         ),
     )
     environment.create_temporary_function(

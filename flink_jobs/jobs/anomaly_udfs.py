@@ -16,7 +16,7 @@ from flink_jobs.model import Detector
 
 
 class Reference(ScalarFunction):  # type: ignore[misc]
-    """The normal reference of a machine from its first readings; called once per machine."""
+    """The normal references of machines from their first readings; called once per machine."""
 
     def __init__(self, rules: Sequence[Rules], readings: int, window_s: int, slide_s: int) -> None:
         self._rules = rules
@@ -24,13 +24,12 @@ class Reference(ScalarFunction):  # type: ignore[misc]
         self._window_s = window_s
         self._slide_s = slide_s
 
-    def eval(self, packed: bytes) -> bytes:
-        """From its first windows, packed as one."""
-        return commissioning.pack(
-            scoring.machine_reference(
-                [packed], self._rules, self._readings, self._window_s, self._slide_s
-            )
+    def eval(self, packed: pd.Series) -> pd.Series:
+        """One for each machine's first windows, packed as one."""
+        references = scoring.machine_references(
+            packed.tolist(), self._rules, self._readings, self._window_s, self._slide_s
         )
+        return pd.Series([commissioning.pack(one) for one in references])
 
 
 class Score(ScalarFunction):  # type: ignore[misc]

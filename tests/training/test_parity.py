@@ -19,7 +19,7 @@ from flink_jobs.model import Detector, Scores
 from flink_jobs.plant import Channel, MachineType
 from flink_jobs.tools import datasets
 from flink_jobs.tools.train import recordings_of, train
-from flink_jobs.windows import cut, pack
+from flink_jobs.windows import cut, pack, unpack
 
 DATA = Path(os.environ.get("DATA", Path(__file__).parents[3] / "shared/data"))
 RECORDINGS = {
@@ -130,13 +130,12 @@ def references_of(windows, kind, rules):
     for (machine, end), packed in windows.items():
         if end % (kind.window_s * 1000) == 0:
             parts.setdefault(machine, []).append(packed)
-    lengths = (kind.window_s, kind.slide_s)
-    return {
-        machine: commissioning.pack(
-            scoring.machine_reference(packed, rules, COMMISSIONING, *lengths)
-        )
-        for machine, packed in parts.items()
-    }
+    first = [unpack(of_one, len(rules))[0] for of_one in parts.values()]
+    found = scoring.machine_references(
+        [pack(one.ts, one.values) for one in first],
+        *(rules, COMMISSIONING, kind.window_s, kind.slide_s),
+    )
+    return {machine: commissioning.pack(one) for machine, one in zip(parts, found, strict=True)}
 
 
 def in_batches(windows, random):

@@ -50,20 +50,14 @@ def as_flink_packs(ts, values, ends, random):
     return packed
 
 
-def reference_windows(ts, values, random):
-    """The windows that hold every reading once."""
-    ends = np.arange(WINDOW_MS, ts[-1] + WINDOW_MS + 1, WINDOW_MS)
-    random.shuffle(ends)
-    return as_flink_packs(ts, values, ends, random)
-
-
 @pytest.mark.parametrize("gaps", [0.0, 0.2])
 def test_a_machines_reference_is_that_of_its_first_readings(gaps):
     ts, values = recording(1, gaps)
     expected = commissioning.reference(ts[:READINGS], values[:READINGS], 30, 10)
     for seed in range(5):
-        packed = reference_windows(ts, values, np.random.default_rng(seed))
-        found = scoring.machine_reference(packed, AS_THEY_ARE, READINGS, 30, 10)
+        order = np.random.default_rng(seed).permutation(len(ts))
+        packed = [pack(ts[order], values[order])]
+        (found,) = scoring.machine_references(packed, AS_THEY_ARE, READINGS, 30, 10)
         np.testing.assert_array_equal(found, expected)
 
 

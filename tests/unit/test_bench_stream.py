@@ -98,7 +98,7 @@ def expected(values):
         kept_ts, kept = windows.distinct(ts, table)
         first = kept_ts < kept_ts[0] + 20_000
         packed = [windows.pack(kept_ts[first], kept[first])]
-        normal = scoring.machine_reference(packed, [Rules()] * 4, 20, 10, 10)
+        (normal,) = scoring.machine_references(packed, [Rules()] * 4, 20, 10, 10)
         ends, cut = windows.cut(kept_ts, kept, 10, 10, partial=True)
         parts = [windows.pack(cut.ts[rows], cut.values[rows]) for rows in slices(cut)]
         normal = commissioning.pack(normal)

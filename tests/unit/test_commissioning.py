@@ -2,8 +2,11 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from flink_jobs.commissioning import FIELDS, pack, reference, unpack
+from flink_jobs.commissioning import FIELDS, pack, reference, references, unpack
+from flink_jobs.windows import Windows
 
 SECOND = 1000
 
@@ -102,6 +105,37 @@ def test_any_rate_of_readings_gives_a_reference(noise, interval_ms):
 
 def test_readings_all_at_one_time_say_nothing(noise):
     assert np.isnan(fields_of(noise, np.zeros(400))["scale"]).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 3))
+def test_machines_together_have_the_references_each_has_alone(seed, machines, channels):
+    random = np.random.default_rng(seed)
+    alone = []
+    for _ in range(machines):
+        rows = int(random.integers(1, 60))
+        # One time after the other, with gaps; some that are equal, some channels without values.
+        ts = int(random.integers(0, 2**42)) + np.cumsum(
+            random.choice([0, 1, 1000, 10_000, 10**9], rows, p=[0.05, 0.05, 0.7, 0.17, 0.03])
+        )
+        values = random.normal(50, random.choice([0, 1e-3, 5]), (rows, channels))
+        values[random.random(values.shape) < random.choice([0, 0.2, 1])] = np.nan
+        alone.append((ts, values))
+    lengths = [len(ts) for ts, _ in alone]
+    together = Windows(
+        np.concatenate([ts for ts, _ in alone]),
+        np.concatenate([values for _, values in alone]),
+        np.cumsum(lengths) - lengths,
+    )
+    found = references(together, 10, 5)
+    assert found.tobytes() == b"".join(pack(reference(*one, 10, 5)) for one in alone)
+
+
+def test_the_tails_are_cut_where_numpys_quantiles_are(noise):
+    wild = np.where(np.arange(400) % 40 == 7, 1e3 * noise, noise)
+    wild[::9] = np.nan
+    cut = np.clip(wild, *np.nanquantile(wild, [0.01, 0.99]))
+    assert fields_of(wild)["scale"] == pytest.approx(np.nanstd(cut), rel=1e-12)
 
 
 def test_references_come_out_of_their_bytes_as_they_went_in():

@@ -32,7 +32,7 @@ SCALE = (
     Size(10_000),
     Size(100_000, checkpoint_interval_ms=5_000),
     # With 7 GB, and keys three times as large, it did little but collect garbage.
-    Size(1_000_000, checkpoint_interval_ms=30_000, taskmanager_memory_mb=12_000),
+    Size(1_000_000, 30_000, taskmanager_memory_mb=12_000, host_memory_mb=20_480),
 )
 FAULTS = (BenchError, WrongError, TooFewError, ToolError, HostsError, KafkaException, OSError)
 # With more it closes too few windows in the time that it has.

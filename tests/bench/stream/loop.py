@@ -28,9 +28,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from numpy.typing import NDArray
 
 from flink_jobs import contracts
-from flink_jobs.commissioning import FIELDS, reference
+from flink_jobs.commissioning import FIELDS, references
 from flink_jobs.features import feature_names, windows_features
 from flink_jobs.model import Detector
+from flink_jobs.windows import Windows
 
 BATCH = 10_000
 TOP_CHANNELS = 3
@@ -256,17 +257,23 @@ class Stream:
     ) -> None:
         """Gives a reference to machines whose first readings are in with these windows."""
         stops = np.append(starts[1:], len(ts))
+        ready, windows = [], []
         for row in np.flatnonzero(~self._is_known[machines]):
             machine, part = int(machines[row]), slice(starts[row], stops[row])
             first = self._first.setdefault(machine, [])
             first.append((ts[part], values[part]))
             if sum(len(times) for times, _ in first) >= self._commissioning:
-                times = np.concatenate([one for one, _ in first])[: self._commissioning]
-                table = np.concatenate([one for _, one in first])[: self._commissioning]
-                window_s = self._window_ms / 1000
-                self._references[machine] = reference(times, table, window_s, window_s)
-                self._is_known[machine] = True
+                ready.append(machine)
+                windows.append(
+                    [np.concatenate(one)[: self._commissioning] for one in zip(*first, strict=True)]
+                )
                 del self._first[machine]
+        if ready:
+            times, tables = (np.concatenate(one) for one in zip(*windows, strict=True))
+            begins = self._commissioning * np.arange(len(ready))
+            window_s = self._window_ms / 1000
+            self._references[ready] = references(Windows(times, tables, begins), window_s, window_s)
+            self._is_known[ready] = True
 
     def _make_room(self, machines: int) -> None:
         room = len(self._references)

@@ -64,13 +64,15 @@ class Size:
     machines: int
     checkpoint_interval_ms: int | None = None
     taskmanager_memory_mb: int | None = None
+    host_memory_mb: int | None = None
 
     @property
     def settings(self) -> dict[str, int]:
-        """The variables of role flink that are not left as they are."""
+        """The variables that are not left as they are."""
         chosen = {
             "flink_checkpoint_interval_ms": self.checkpoint_interval_ms,
             "flink_taskmanager_memory_mb": self.taskmanager_memory_mb,
+            "host_memory_mb": self.host_memory_mb,
         }
         return {name: value for name, value in chosen.items() if value is not None}
 
