@@ -207,12 +207,28 @@ def test_alerts_say_where_their_machine_stands(alerts):
     assert {(alert.line, alert.area) for alert in alerts["m3"]} == {(None, None)}
 
 
-def test_a_restart_changes_no_alert_of_a_limit_nor_of_silence(alerts, alerts_of):
+def test_a_restart_changes_no_alert_of_a_limit_nor_of_silence(alerts, alerts_of, readings):
+    times = sorted(ts for rows in readings.values() for ts, _ in rows)
+    # About there the job dies, with alerts that go on.
+    assert standing(alerts, times[len(times) // 2]) == {"limit", "stuck", "silent"}
     again = alerts_of(dies=True)
     assert again.keys() == alerts.keys()
     for machine, found in again.items():
         assert_in_order(found)
         assert kept(found) == kept(alerts[machine])
+
+
+def standing(alerts, ts):
+    """The rules of alerts that were raised before, and are cleared after."""
+    raised_at = {
+        a.alert_id: a.ts for found in alerts.values() for a in found if a.state == "raised"
+    }
+    return {
+        alert.rule
+        for found in alerts.values()
+        for alert in found
+        if alert.state == "cleared" and raised_at[alert.alert_id] < ts < alert.ts
+    }
 
 
 def kept(alerts):
