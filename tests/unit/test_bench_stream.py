@@ -499,17 +499,20 @@ def test_the_table_says_how_the_job_compares():
 
 
 def test_the_table_of_ever_more_machines_says_what_was_set_for_them(monkeypatch, tmp_path):
-    size = Size(1_000_000, checkpoint_interval_ms=30_000, taskmanager_memory_mb=7_000)
+    size = Size(1_000_000, 30_000, taskmanager_memory_mb=7_000, host_memory_mb=20_480)
     assert size.settings == {
         "flink_checkpoint_interval_ms": 30_000,
         "flink_taskmanager_memory_mb": 7_000,
+        "host_memory_mb": 20_480,
     }
-    assert Size(1_000).settings == {}
+    assert Size(10_000).settings == {}
     row_of_many = replace(row("plantline", 200_000.0), machines=1_000_000)
-    found = [(Size(1_000), row("plantline", 250_000.0)), (size, row_of_many)]
-    [_, few, many] = report.tables([], [], found, []).splitlines()[-3:]
+    found = [(Size(10_000), row("plantline", 250_000.0)), (size, row_of_many)]
+    [_, few, many, _, fall] = report.tables([], [], found, []).splitlines()[-5:]
     assert few.count("default") == 2
     assert "1,000,000 |                  30 |           7,000 |    200,000" in many
+    assert fall.endswith("throughput changes by -20 % (target -30 %).")
+    assert "changes" not in report.tables([], [], found[:1], [])
 
     monkeypatch.setattr(report, "FILE", tmp_path / "bench.json")
     monkeypatch.setattr(report, "about", dict)

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ BEGIN, END = "<!-- figures: make bench -->", "<!-- end of figures -->"
 _LIBRARIES = ("quixstreams", "confluent-kafka", "orjson", "numpy", "onnxruntime")
 # What the job is to reach of each contestant's throughput.
 TARGETS = {"loop_transactional": 1.25, "quixstreams": 8.0, "sql_without_python": 0.8}
+# By how much it may fall from few to many machines.
+FEW, MANY, MOST_FALL_PERCENT = 10_000, 1_000_000, 30
 _MB_PER_KB = 1 / 1024
 
 
@@ -119,6 +121,7 @@ def tables(
         parts += [
             "**Scale: the job with ever more machines**",
             _table(itertools.starmap(_of_scale, scale)),
+            *_fall(row for _, row in scale),
         ]
     if decoding:
         parts += ["**Decoding**", _table(map(_of_decoding, decoding))]
@@ -161,6 +164,16 @@ def _ratios(rows: Sequence[Throughput]) -> str:
     return f"plantline is {', '.join(parts)}." if parts else ""
 
 
+def _fall(rows: Iterable[Throughput]) -> Iterator[str]:
+    """How much slower the largest number of machines is, if it was measured."""
+    speeds = {row.machines: row.readings_per_s for row in rows}
+    if speeds.keys() >= {FEW, MANY}:
+        yield (
+            f"From {FEW:,} to {MANY:,} machines throughput changes by"
+            f" {100 * (speeds[MANY] / speeds[FEW] - 1):+.0f} % (target -{MOST_FALL_PERCENT} %)."
+        )
+
+
 def _of_throughput(row: Throughput) -> dict[str, str]:
     return {
         "": row.contestant + ("" if row.whole else " *"),
@@ -193,6 +206,7 @@ def _of_scale(size: Size, row: Throughput) -> dict[str, str]:
         "windows/s": f"{row.windows_per_s:,.0f}",
         "state, MB": f"{row.state_mb:,.1f}",
         "memory, MB": f"{row.rss_mb:,.0f}",
+        "start, s": f"{row.startup_s:.0f}",
     }
 
 

@@ -59,7 +59,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Size:
-    """A number of machines, and what is set for as many: first guesses, not measured yet."""
+    """A number of machines, and what is set for as many."""
 
     machines: int
     checkpoint_interval_ms: int | None = None
