@@ -16,9 +16,7 @@ import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.TreeMap;
 
@@ -45,8 +43,6 @@ final class Windows extends AbstractStreamOperator<RowData>
     private static final long serialVersionUID = 1;
 
     private static final byte[] NOTHING = {};
-    private static final int NEXT = Long.BYTES; // in front of slices: the end of the next window
-    private static final int HEAD = Long.BYTES + Integer.BYTES; // of a slice: end, bytes of its rows
 
     private final Settings settings;
     private final int channels;
@@ -54,7 +50,7 @@ final class Windows extends AbstractStreamOperator<RowData>
     private final long slide;
     private final int enough;
 
-    // NEXT, and of each slice (end, bytes of its rows, rows).
+    // See Slices.
     private transient ValueState<byte[]> slices;
     // When each was written, by the clock of the host: first readings, packed; or that they were enough.
     private transient ValueState<Tuple2<Long, byte[]>> first;
@@ -94,7 +90,7 @@ final class Windows extends AbstractStreamOperator<RowData>
                         VoidNamespace.INSTANCE,
                         VoidNamespaceSerializer.INSTANCE,
                         ofSlices,
-                        (machine, open) -> await((String) machine, next(open.value())));
+                        (machine, open) -> await((String) machine, Slices.next(open.value())));
     }
 
     @Override
@@ -106,20 +102,12 @@ final class Windows extends AbstractStreamOperator<RowData>
             late.inc(); // from a source that had no partition yet, and knew no event time
             return;
         }
-        byte[] before = slices.value();
-        byte[] rows = slice.getBinary(2);
-        int length = before == null ? NEXT : before.length;
-        byte[] all = Arrays.copyOf(before == null ? NOTHING : before, length + HEAD + rows.length);
-        ByteBuffer.wrap(all, length, HEAD + rows.length).putLong(end).putInt(rows.length).put(rows);
-        if (before == null || firstOpen < next(before)) {
-            ByteBuffer.wrap(all).putLong(firstOpen);
+        byte[] all = Slices.add(slices.value(), end, slice.getBinary(2));
+        if (firstOpen < Slices.next(all)) {
+            Slices.next(all, firstOpen);
             await((String) getCurrentKey(), firstOpen);
         }
         slices.update(all);
-    }
-
-    private static long next(byte[] slices) {
-        return ByteBuffer.wrap(slices).getLong();
     }
 
     private void await(String machine, long end) {
@@ -140,7 +128,7 @@ final class Windows extends AbstractStreamOperator<RowData>
             for (String machine : machines.getValue()) {
                 setCurrentKey(machine);
                 byte[] open = slices.value();
-                if (open != null && next(open) == machines.getKey()) {
+                if (open != null && Slices.next(open) == machines.getKey()) {
                     close(StringData.fromString(machine), machines.getKey(), open);
                 }
             }
@@ -150,31 +138,12 @@ final class Windows extends AbstractStreamOperator<RowData>
 
     private void close(StringData machine, long end, byte[] open) throws Exception {
         Readings readings = new Readings(channels);
-        byte[] rest = new byte[NEXT];
-        long next = Long.MAX_VALUE;
-        ByteBuffer each = ByteBuffer.wrap(open).position(NEXT);
-        while (each.hasRemaining()) {
-            int begin = each.position();
-            long of = each.getLong();
-            int bytes = each.getInt();
-            int stop = each.position() + bytes;
-            if (of <= end) {
-                readings.add(open, stop - bytes, stop);
-            }
-            if (of > end - window + slide) { // a later window holds it
-                int length = rest.length;
-                rest = Arrays.copyOf(rest, length + stop - begin);
-                System.arraycopy(open, begin, rest, length, stop - begin);
-                next = Math.min(next, Math.max(of, end + slide));
-            }
-            each.position(stop);
-        }
-        if (rest.length == NEXT) {
+        byte[] rest = Slices.close(open, end, window, slide, readings);
+        if (rest == null) {
             slices.clear();
         } else {
-            ByteBuffer.wrap(rest).putLong(next);
             slices.update(rest);
-            await((String) getCurrentKey(), next);
+            await((String) getCurrentKey(), Slices.next(rest));
         }
         byte[] packed = readings.packed();
         boolean isCommissioned = commission(machine, end, packed);

@@ -15,7 +15,7 @@ from flink_jobs.commissioning import REFERENCE_LAYOUT
 from flink_jobs.jobs.checks import checked_channels, checks_text
 
 # To be raised when a change of the template, or of the operators in Java, alters their state.
-STATE_LAYOUT = 5
+STATE_LAYOUT = 6
 
 # What a broker ends sooner, after an outage of its own too, is lost: Flink has it in no checkpoint.
 TRANSACTION_TIMEOUT_MS = 604_800_000

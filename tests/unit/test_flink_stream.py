@@ -256,6 +256,31 @@ def test_a_restart_between_windows_changes_nothing(flink):
         assert again == once, kind
 
 
+def test_a_partition_may_be_read_far_ahead_of_another(flink):
+    random = Random(8)  # noqa: S311  (no secret)
+    machines = ("m1", "m2", "m3", "m4")
+    of_task = [[m for m in machines if partition_of(m.encode()) % 2 == task] for task in (0, 1)]
+    assert all(of_task)
+    readings, records = defaultdict(list), []
+    for task in (0, 1):
+        # All windows of the first wait until the second is read.
+        moments = [(s, m) for s in range(1200) for m in of_task[task] if random.random() < 0.95]
+        for second, machine in sorted(moments, key=lambda one: one[0] + 4.9 * random.random()):
+            flow, key = random.randrange(400), machine.encode()
+            records.append((partition_of(key), NOW, key, reading(second, machine, flow_2=flow)))
+            readings[machine].append((int(NOW + 1000 * second), [5.0, float(flow)]))
+        records.append((255, 100, None, None))
+    records += [(p, NOW, CLOCK.encode(), reading(1300, CLOCK)) for p in (0, 1)]
+    rows = run(flink, CONFIG | {"max_clock_ahead_s": DAY_S}, records)
+    assert not rows["refused"]
+    found = {(m, int(end)): bytes.fromhex(packed) for m, end, *_, packed in rows["window"]}
+    assert found == {
+        (machine, end): packed
+        for machine, all_of_it in readings.items()
+        for end, packed in sliding(all_of_it, 60_000, 10_000)
+    }
+
+
 class Appended:
     """A record on its topic, appended at its time."""
 
