@@ -24,10 +24,10 @@ class Readings {
 
     private static final int FIRST_ROWS = 12; // room for as many, at first
     // Exact: one whose result is not cast would go through an object.
-    private static final VarHandle INT =
+    static final VarHandle INT =
             MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN)
                     .withInvokeExactBehavior();
-    private static final VarHandle LONG =
+    static final VarHandle LONG =
             MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN)
                     .withInvokeExactBehavior();
 

@@ -1,8 +1,6 @@
 package plantline;
 
-import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
-import java.nio.ByteOrder;
 
 /**
  * A machine's slices in windows that are not closed, in the order of their ends: one array of bytes,
@@ -33,13 +31,8 @@ final class Slices {
     // From here on there is room for half as much again. Most machines have less, and no room.
     private static final int LARGE = 4096;
 
-    // Exact: one whose result is not cast would go through an object.
-    private static final VarHandle INT =
-            MethodHandles.byteArrayViewVarHandle(int[].class, ByteOrder.LITTLE_ENDIAN)
-                    .withInvokeExactBehavior();
-    private static final VarHandle LONG =
-            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN)
-                    .withInvokeExactBehavior();
+    private static final VarHandle INT = Readings.INT;
+    private static final VarHandle LONG = Readings.LONG;
 
     private Slices() {}
 
