@@ -30,7 +30,7 @@ from tools.hosts import HostsError
 SCALE = (
     Size(1_000),
     Size(10_000),
-    Size(100_000, checkpoint_interval_ms=5_000),
+    Size(100_000),
     # With 7 GB, and keys three times as large, it did little but collect garbage.
     Size(1_000_000, 30_000, taskmanager_memory_mb=12_000, host_memory_mb=20_480),
 )
