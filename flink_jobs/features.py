@@ -98,14 +98,6 @@ def _less(
     return column - np.repeat(mean, rows)
 
 
-def mean_of_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean (m,) over the rows (k, m) that are not NaN; NaN where there is none."""
-    known = np.isfinite(rows)
-    count = known.sum(axis=0)
-    total: NDArray[np.float64] = np.where(known, rows, 0.0).sum(axis=0)
-    return total / np.where(count > 0, count, np.nan)
-
-
 class Features:
     """The features that a model names, of windows of these channels and this machine type."""
 

@@ -28,7 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from flink_jobs import scoring
 from flink_jobs.cleaning import Rules
 from flink_jobs.commissioning import FIELDS, REFERENCE_LAYOUT
-from flink_jobs.features import STATISTICS, Features, feature_names, mean_of_known
+from flink_jobs.features import STATISTICS, Features, feature_names
 from flink_jobs.model import METADATA_PROPERTY, Detector, Metadata, version
 from flink_jobs.plant import MachineType, PlantError, load_plant
 from flink_jobs.tools import datasets
@@ -98,15 +98,15 @@ def learn(recordings: Sequence[Recording], machine_type: MachineType) -> Fleet:
     for recording in recordings:
         seen = [_watch(*parts, machine_type) for parts in _splits(recording, machine_type)]
         if seen:
-            strays.append(mean_of_known(np.array([stray for stray, _ in seen])))
-            scales.append(mean_of_known(np.array([scale for _, scale in seen])))
+            strays.append(_mean_of_known(np.array([stray for stray, _ in seen])))
+            scales.append(_mean_of_known(np.array([scale for _, scale in seen])))
     if not strays:
         needed = round(_MIN_PART * machine_type.commissioning_readings)
         raise TrainingError(f"no machine has {needed} normal readings of {machine_type.name}")
     machines = np.isfinite(scales).sum(axis=0)
     # Geometric mean: one odd machine must not speak for all.
     tiny = np.finfo(np.float64).tiny
-    stray = np.sqrt(np.exp(mean_of_known(np.log(np.maximum(strays, tiny)))))
+    stray = np.sqrt(np.exp(_mean_of_known(np.log(np.maximum(strays, tiny)))))
     mean_stray, std_stray = np.split(stray, 2)
     # From one machine alone nothing is known of how machines differ.
     weight = _FLEET_WEIGHT * (1 - 1 / np.maximum(machines, 1))
@@ -237,7 +237,15 @@ def _watch(
     mean, std, _ = np.split(windows, len(STATISTICS), axis=1)
     scale = np.where(scale > 0, scale, np.nan)
     strays = np.concatenate([(mean - location) / scale, (std - std_location) / scale], axis=1)
-    return mean_of_known(strays**2), scale
+    return _mean_of_known(strays**2), scale
+
+
+def _mean_of_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean (m,) over the rows (k, m) that are not NaN; NaN where there is none."""
+    known = np.isfinite(rows)
+    count = known.sum(axis=0)
+    total: NDArray[np.float64] = np.where(known, rows, 0.0).sum(axis=0)
+    return total / np.where(count > 0, count, np.nan)
 
 
 def _commissioned(
